@@ -33,7 +33,7 @@ SECRET_KEY = env.str("SECRET_KEY", "") or read_secret_key(DATA_DIR / "secret_key
 DEBUG = env.bool("FORESIGHT_DEBUG", False)
 HTTPS = env.bool("FORESIGHT_HTTPS", False)
 ALLOWED_HOSTS = env.list("FORESIGHT_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("FORESIGHT_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("FORESIGHT_TRUSTED_ORIGINS", [])
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -86,7 +86,7 @@ TEMPLATES = [
     },
 ]
 
-# SQLite: one writer at a time, so a transaction takes the write lock when it begins (IMMEDIATE) instead of failing half way.
+# SQLite has one writer at a time: a transaction takes the write lock when it begins (IMMEDIATE), not half way.
 # synchronous=FULL because an answer that was acknowledged must survive a power cut.
 DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{DATA_DIR / 'foresight.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
@@ -197,7 +197,7 @@ SPECTACULAR_SETTINGS = {
 # Celery. The default broker is a folder: no server to install (config/broker.py says what it mends).
 BROKER_URL = env.str("BROKER_URL", "")
 CELERY_BROKER_URL = BROKER_URL or "config.broker.FolderTransport://"
-CELERY_BROKER_TRANSPORT_OPTIONS = (
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = (
     {}
     if BROKER_URL
     else {

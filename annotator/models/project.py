@@ -1,0 +1,60 @@
+"""A project and the people in it."""
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+
+class Project(models.Model):
+    class LabelType(models.TextChoices):
+        CLASSIFICATION = "classification", "Classification"
+
+    class Strategy(models.TextChoices):
+        LOOKAHEAD = "lookahead", "Look-ahead"
+        MARGIN = "margin", "Margin"
+        ENTROPY = "entropy", "Entropy"
+        RANDOM = "random", "Random"
+
+    class Strength(models.TextChoices):
+        GENTLE = "gentle", "Gentle"
+        MEDIUM = "medium", "Medium"
+        STRONG = "strong", "Strong"
+
+    class Network(models.TextChoices):
+        SMALL_CNN = "small_cnn", "Small convolutional network (32 × 32 pixels)"
+
+    name = models.CharField(max_length=100)
+    slug = models.SlugField(max_length=110, unique=True)
+    label_type = models.CharField(max_length=20, choices=LabelType, default=LabelType.CLASSIFICATION)
+    guidelines = models.TextField(blank=True)
+    strategy = models.CharField(max_length=20, choices=Strategy, default=Strategy.LOOKAHEAD)
+    network = models.CharField(max_length=50, choices=Network, default=Network.SMALL_CNN)
+    training_strength = models.CharField(max_length=10, choices=Strength, default=Strength.MEDIUM)
+    audit_share = models.FloatField(default=0.05, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
+    retrain_growth = models.FloatField(default=1.5, validators=[MinValueValidator(1.1), MaxValueValidator(10.0)])
+    overlap = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(20)])
+    hide_predictions = models.BooleanField(default=False)
+    seed = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    class Role(models.TextChoices):
+        ADMIN = "admin", "Admin"
+        ANNOTATOR = "annotator", "Annotator"
+        REVIEWER = "reviewer", "Reviewer"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role, default=Role.ANNOTATOR)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "project"], name="one_membership_per_user_and_project")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.project} as {self.role}"
