@@ -1,0 +1,73 @@
+"""Who may touch what: each function returns the object, or raises 404 (an outsider learns nothing) or 403."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+
+from annotator.models import AnnotationSession, Image, Membership, Project
+
+
+@dataclass(frozen=True)
+class ProjectAccess:
+    """A project seen by one of its members."""
+
+    project: Project
+    membership: Membership
+    user: User
+
+    @property
+    def is_admin(self) -> bool:
+        return self.membership.role == Membership.Role.ADMIN
+
+    @property
+    def is_reviewer(self) -> bool:
+        return self.membership.role in (Membership.Role.ADMIN, Membership.Role.REVIEWER)
+
+
+def for_member(user: User | AnonymousUser, slug: str) -> ProjectAccess:
+    """Return the project for any of its members; Http404 for everybody else."""
+    if not isinstance(user, User):
+        raise Http404("No such project.")
+    membership = Membership.objects.select_related("project").filter(user=user, project__slug=slug).first()
+    if membership is None:
+        raise Http404("No such project.")
+    return ProjectAccess(project=membership.project, membership=membership, user=user)
+
+
+def for_admin(user: User | AnonymousUser, slug: str) -> ProjectAccess:
+    """Return the project for its admins; PermissionDenied for other members, Http404 for outsiders."""
+    access = for_member(user, slug)
+    if not access.is_admin:
+        raise PermissionDenied("Only an admin of this project may do this.")
+    return access
+
+
+def for_reviewer(user: User | AnonymousUser, slug: str) -> ProjectAccess:
+    """Return the project for its admins and reviewers; PermissionDenied for annotators, Http404 for outsiders."""
+    access = for_member(user, slug)
+    if not access.is_reviewer:
+        raise PermissionDenied("Only an admin or a reviewer of this project may do this.")
+    return access
+
+
+def own_session(user: User | AnonymousUser, session_id: UUID) -> AnnotationSession:
+    """Return one's own annotation session while one is a member of its project; Http404 otherwise."""
+    session = (
+        AnnotationSession.objects.select_related("project", "user")
+        .filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk)
+        .first()
+    )
+    if session is None:
+        raise Http404("No such session.")
+    return session
+
+
+def image_for_member(user: User | AnonymousUser, image_id: int) -> Image:
+    """Return an image of a project one is a member of; Http404 otherwise, and for deleted images."""
+    image = Image.objects.filter(pk=image_id, deleted_at=None, project__memberships__user_id=user.pk).first()
+    if image is None:
+        raise Http404("No such image.")
+    return image
