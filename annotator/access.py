@@ -55,6 +55,8 @@ def for_reviewer(user: User | AnonymousUser, slug: str) -> ProjectAccess:
 
 def own_session(user: User | AnonymousUser, session_id: UUID) -> AnnotationSession:
     """Return one's own annotation session while one is a member of its project; Http404 otherwise."""
+    if not isinstance(user, User):
+        raise Http404("No such session.")
     session = (
         AnnotationSession.objects.select_related("project", "user")
         .filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk)
@@ -67,6 +69,8 @@ def own_session(user: User | AnonymousUser, session_id: UUID) -> AnnotationSessi
 
 def image_for_member(user: User | AnonymousUser, image_id: int) -> Image:
     """Return an image of a project one is a member of; Http404 otherwise, and for deleted images."""
+    if not isinstance(user, User):
+        raise Http404("No such image.")
     image = Image.objects.filter(pk=image_id, deleted_at=None, project__memberships__user_id=user.pk).first()
     if image is None:
         raise Http404("No such image.")

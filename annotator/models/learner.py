@@ -117,7 +117,7 @@ class ColdStart(models.Model):
 
 
 class AuditDraw(models.Model):
-    """An image drawn uniformly from the unlabelled ones; its prediction is stored before the answer, to measure accuracy."""
+    """An image drawn uniformly from the unlabelled ones to measure accuracy; its prediction is stored first."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="audit_draws")
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="audit_draws")

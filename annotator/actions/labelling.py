@@ -1,0 +1,258 @@
+"""One answer's way into the database: an insert that nothing can double, the query closed, the next image leased."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from annotator.actions import leasing
+from annotator.actions.sending import send_task
+from annotator.models import Annotation, AnnotationSession, LabelClass, Membership, Project, Query
+from annotator.queries import labelling
+from annotator.queries.cards import Card, build_card
+
+MAX_SECONDS = 86_400.0
+MAX_COMMENT = 2_000
+
+
+class LabellingError(ValueError):
+    """An answer that cannot be taken as it is; the message says why."""
+
+
+class UnknownClassError(LabellingError):
+    """The project has no class of this index."""
+
+
+class PayloadMismatchError(LabellingError):
+    """A client key came again with another answer."""
+
+
+class UnknownQueryError(LabellingError):
+    """This tab was never given this query."""
+
+
+class NothingToUndoError(LabellingError):
+    """This tab has no answer left that could be taken back."""
+
+
+class NotYoursError(LabellingError):
+    """Somebody else's answer, and no reviewer asks."""
+
+
+class SupersededError(LabellingError):
+    """The answer has been corrected or withdrawn meanwhile."""
+
+
+class QueryClosedError(LabellingError):
+    """The query was answered already; `card` is what the tab should show now."""
+
+    def __init__(self, message: str, card: Card) -> None:
+        super().__init__(message)
+        self.card = card
+
+
+class _AlreadyAnsweredError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the annotator said: a label with its class, a skip, or a flag (set aside for review, without a label)."""
+
+    kind: str
+    class_index: int | None = None
+    comment: str = ""
+    seconds: float | None = None
+
+    @property
+    def annotation_kind(self) -> Annotation.Kind:
+        return Annotation.Kind.LABEL if self.kind == "label" else Annotation.Kind.SKIP
+
+
+def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Card:
+    """Record an answer and return the next card.
+
+    The same client key again returns the tab's present card and changes nothing. Raises PayloadMismatchError when that
+    key came with another answer, UnknownClassError, UnknownQueryError, and QueryClosedError (with the present card)
+    when the query was answered before. An answer whose lease has ended is kept as an extra opinion, marked late.
+    """
+    try:
+        return _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
+    except (_AlreadyAnsweredError, IntegrityError):
+        if labelling.annotation_by_key(user=session.user, client_key=client_key) is not None:
+            # Another request with this very key committed first: what it wrote is the answer.
+            return _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
+        card = leasing.current_card(session=session)
+        raise QueryClosedError("This image was answered already: here is the next one.", card) from None
+
+
+@transaction.atomic
+def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Card:
+    label_class = _find_class(session.project, answer)
+    earlier = labelling.annotation_by_key(user=session.user, client_key=client_key)
+    if earlier is not None:
+        _check_same(earlier, answer, label_class, query_id)
+        return leasing.current_card(session=session)
+    query, late = _close_query(session, query_id)
+    annotation = Annotation.objects.create(
+        project=session.project,
+        image_id=query.image_id,
+        user=session.user,
+        session=session,
+        query=query,
+        kind=answer.annotation_kind,
+        label_class=label_class,
+        flagged=answer.kind == "flag",
+        comment=answer.comment.strip()[:MAX_COMMENT],
+        late=late,
+        answer_seconds=_seconds(query, answer),
+        client_key=client_key,
+    )
+    send_task("annotator.tasks.absorb_labels", session.project_id)
+    live = labelling.live_query(session)
+    return build_card(session, live or leasing.take_next(session=session, follows=annotation))
+
+
+def _find_class(project: Project, answer: Answer) -> LabelClass | None:
+    if answer.kind != "label" or answer.class_index is None:
+        return None
+    label_class = LabelClass.objects.filter(project=project, index=answer.class_index).first()
+    if label_class is None:
+        raise UnknownClassError(f"This project has no class number {answer.class_index}.")
+    return label_class
+
+
+def _check_same(earlier: Annotation, answer: Answer, label_class: LabelClass | None, query_id: UUID) -> None:
+    same = (
+        earlier.query_id == query_id
+        and earlier.kind == answer.annotation_kind
+        and earlier.label_class == label_class
+        and earlier.flagged == (answer.kind == "flag")
+        and earlier.comment == answer.comment.strip()[:MAX_COMMENT]
+    )
+    if not same:
+        raise PayloadMismatchError(f"The client key {earlier.client_key} was used before, with another answer.")
+
+
+def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, bool]:
+    """Close the query by a conditional update whose row count decides who was first; say whether the answer is late."""
+    now = timezone.now()
+    mine = Query.objects.filter(pk=query_id, session=session)
+    on_time = mine.filter(state=Query.State.LEASED).update(state=Query.State.ANSWERED, closed_at=now) == 1
+    query = mine.first()
+    if query is None:
+        raise UnknownQueryError("This tab was never given this image.")
+    if on_time:
+        return query, False
+    standing = labelling.current_annotations(session.project).filter(user=session.user, image_id=query.image_id)
+    if query.state == Query.State.ANSWERED or standing.exists():
+        raise _AlreadyAnsweredError
+    mine.update(state=Query.State.ANSWERED)
+    return query, True
+
+
+def _seconds(query: Query, answer: Answer) -> float:
+    measured = answer.seconds if answer.seconds is not None else (timezone.now() - query.leased_at).total_seconds()
+    return round(min(max(measured, 0.0), MAX_SECONDS), 3)
+
+
+@transaction.atomic
+def undo(*, session: AnnotationSession, client_key: UUID) -> Card:
+    """Take back this tab's last standing answer, hand its present card back, and put the image on screen again.
+
+    Raises NothingToUndoError. The same client key again returns the present card and changes nothing.
+    """
+    if labelling.annotation_by_key(user=session.user, client_key=client_key) is not None:
+        return leasing.current_card(session=session)
+    last = labelling.undoable(session)
+    if last is None:
+        raise NothingToUndoError("There is no answer of this tab left to take back.")
+    withdraw(annotation=last, user=session.user, client_key=client_key)
+    now = timezone.now()
+    Query.objects.filter(session=session, state=Query.State.LEASED).update(state=Query.State.RELEASED, closed_at=now)
+    again = _lease_again(session, last)
+    if again is None:
+        follows = labelling.last_answer(user=session.user, project=session.project)
+        again = leasing.take_next(session=session, follows=follows)
+    return build_card(session, again)
+
+
+def withdraw(*, annotation: Annotation, user: User, client_key: UUID) -> Annotation:
+    """Insert the row that takes an answer back; call inside a transaction."""
+    send_task("annotator.tasks.absorb_labels", annotation.project_id)
+    return Annotation.objects.create(
+        project_id=annotation.project_id,
+        image_id=annotation.image_id,
+        user=user,
+        session=annotation.session,
+        query=annotation.query,
+        kind=Annotation.Kind.WITHDRAW,
+        client_key=client_key,
+        supersedes=annotation,
+    )
+
+
+def _lease_again(session: AnnotationSession, taken_back: Annotation) -> Query | None:
+    leasing.close_expired(project=session.project)
+    live = labelling.live_linearization(session.project)
+    before = taken_back.query
+    return leasing.insert_lease(
+        Query(
+            project=session.project,
+            session=session,
+            image=taken_back.image,
+            number=session.queries.count() + 1,
+            kind=Query.Kind.UNDO,
+            source="undo",
+            strategy=before.strategy if before else "",
+            prediction=before.prediction if before else None,
+            selection_probability=1.0,
+            linearization=live,
+            network_number=live.network_version.number if live else None,
+            known_ids=before.known_ids if before else [],
+            follows=taken_back,
+        )
+    )
+
+
+@transaction.atomic
+def correct(*, user: User, annotation_id: int, project: Project, answer: Answer, client_key: UUID) -> Annotation:
+    """Amend one's own answer (an admin or reviewer: anybody's): the old row stays, the new one supersedes it.
+
+    Raises NotYoursError, SupersededError, UnknownClassError, PayloadMismatchError.
+    """
+    earlier = labelling.annotation_by_key(user=user, client_key=client_key)
+    old = Annotation.objects.select_related("session", "query").filter(pk=annotation_id, project=project).first()
+    if old is None or not _may_correct(user, old):
+        raise NotYoursError("You can correct your own answers only.")
+    label_class = _find_class(project, answer)
+    if earlier is not None:
+        if earlier.supersedes_id != old.pk or earlier.label_class != label_class:
+            raise PayloadMismatchError(f"The client key {client_key} was used before, with another answer.")
+        return earlier
+    if old.kind == Annotation.Kind.WITHDRAW or hasattr(old, "superseded_by"):
+        raise SupersededError("This answer was corrected or taken back meanwhile.")
+    send_task("annotator.tasks.absorb_labels", project.pk)
+    return Annotation.objects.create(
+        project=project,
+        image_id=old.image_id,
+        user=user,
+        session=old.session,
+        query=old.query,
+        kind=answer.annotation_kind,
+        label_class=label_class,
+        flagged=answer.kind == "flag",
+        comment=answer.comment.strip()[:MAX_COMMENT] or old.comment,
+        answer_seconds=answer.seconds,
+        client_key=client_key,
+        supersedes=old,
+    )
+
+
+def _may_correct(user: User, annotation: Annotation) -> bool:
+    if annotation.user_id == user.pk:
+        return True
+    roles = [Membership.Role.ADMIN, Membership.Role.REVIEWER]
+    return Membership.objects.filter(user=user, project=annotation.project_id, role__in=roles).exists()

@@ -1,0 +1,152 @@
+"""Handing images out, one live lease a tab: minutes, renewed while the tab is visible, handed back when it closes."""
+
+import random
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import islice
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from annotator.actions.sending import send_task
+from annotator.models import (
+    Annotation,
+    AnnotationSession,
+    AuditDraw,
+    Image,
+    LabelClass,
+    Linearization,
+    Project,
+    Query,
+)
+from annotator.queries import labelling
+from annotator.queries.candidates import Candidate, candidates, open_images
+from annotator.queries.cards import Card, build_card
+
+BATCH = 16
+
+
+@transaction.atomic
+def open_session(*, user: User, project: Project, device: str) -> AnnotationSession:
+    """Begin a tab's visit to a project."""
+    return AnnotationSession.objects.create(user=user, project=project, device=device[:200], seed=secrets.randbits(48))
+
+
+@transaction.atomic
+def current_card(*, session: AnnotationSession) -> Card:
+    """Return the tab's card: its live lease, renewed, or the next image."""
+    query = labelling.live_query(session)
+    if query is None:
+        follows = labelling.last_answer(user=session.user, project=session.project)
+        query = take_next(session=session, follows=follows)
+    else:
+        renew(session=session)
+    return build_card(session, query)
+
+
+@transaction.atomic
+def renew(*, session: AnnotationSession) -> bool:
+    """Prolong the tab's lease; False when it has none any more."""
+    now = timezone.now()
+    AnnotationSession.objects.filter(pk=session.pk).update(last_seen=now)
+    leases = Query.objects.filter(session=session, state=Query.State.LEASED)
+    return leases.update(lease_until=now + timedelta(seconds=settings.LEASE_SECONDS)) == 1
+
+
+@transaction.atomic
+def shorten(*, session: AnnotationSession) -> None:
+    """Let the lease of a tab that was left end soon; a reload within that time keeps the card."""
+    until = timezone.now() + timedelta(seconds=settings.LEASE_GRACE_SECONDS)
+    leases = Query.objects.filter(session=session, state=Query.State.LEASED, lease_until__gt=until)
+    leases.update(lease_until=until)
+
+
+def close_expired(*, project: Project, keep: AnnotationSession | None = None) -> int:
+    """Close the leases whose time is over: a constraint cannot see time, so this runs before every new lease."""
+    now = timezone.now()
+    over = Query.objects.filter(project=project, state=Query.State.LEASED, lease_until__lte=now)
+    if keep is not None:
+        over = over.exclude(session=keep)
+    return over.update(state=Query.State.EXPIRED, closed_at=now)
+
+
+def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Query | None:
+    """Lease the next image to the tab, or return None when there is none to be had."""
+    project = session.project
+    close_expired(project=project)
+    if not LabelClass.objects.filter(project=project).exists():
+        return None
+    number = (session.queries.aggregate(last=Max("number"))["last"] or 0) + 1
+    live = labelling.live_linearization(project)
+    draw = random.Random(f"{session.seed}:{number}")  # noqa: S311 - a repeatable draw, not a secret
+    order = candidates(project, user=session.user, live=live, follows=follows, draw=draw)
+    for candidate in _open(order, session):
+        query = _lease(candidate, session=session, number=number, live=live, follows=follows)
+        if query is not None:
+            return query
+    return None
+
+
+def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[Candidate]:
+    """Keep the candidates this annotator may have, asking the database for a handful at a time."""
+    size = 4
+    while batch := list(islice(order, size)):
+        free = open_images(session.project, session.user).filter(pk__in=[item.image_id for item in batch])
+        free_ids = set(free.values_list("pk", flat=True))
+        yield from (item for item in batch if item.image_id in free_ids)
+        size = BATCH
+
+
+def _lease(
+    candidate: Candidate,
+    *,
+    session: AnnotationSession,
+    number: int,
+    live: Linearization | None,
+    follows: Annotation | None,
+) -> Query | None:
+    """Insert the lease; None when somebody else was quicker. Another request of this tab may have been, too."""
+    from_model = candidate.prediction is not None
+    query = Query(
+        project=session.project,
+        session=session,
+        image_id=candidate.image_id,
+        number=number,
+        kind=candidate.kind,
+        source=candidate.source,
+        strategy=candidate.strategy,
+        score=candidate.score,
+        moved=candidate.moved,
+        flipped=candidate.flipped,
+        prediction=candidate.prediction,
+        selection_probability=candidate.probability,
+        linearization=live,
+        network_number=live.network_version.number if live else None,
+        audit_draw_id=candidate.audit_draw_id,
+        known_ids=candidate.known_ids,
+        follows=follows,
+        labels_behind=labelling.labels_behind(session.project, known_ids=candidate.known_ids) if from_model else 0,
+    )
+    return insert_lease(query)
+
+
+def insert_lease(query: Query) -> Query | None:
+    """Insert a lease in a free overlap slot; None when the image is taken; the tab's own lease if it has one."""
+    now = timezone.now()
+    query.lease_until = now + timedelta(seconds=settings.LEASE_SECONDS)
+    leased = set(Query.objects.filter(image_id=query.image_id, state=Query.State.LEASED).values_list("slot", flat=True))
+    query.slot = min(set(range(len(leased) + 1)) - leased)
+    try:
+        with transaction.atomic():
+            query.save(force_insert=True)
+    except IntegrityError:
+        return labelling.live_query(query.session)
+    if query.audit_draw_id is not None:
+        AuditDraw.objects.filter(pk=query.audit_draw_id).update(used_at=now)
+    query.image = Image.objects.get(pk=query.image_id)
+    send_task("annotator.tasks.absorb_labels", query.project_id)
+    return query

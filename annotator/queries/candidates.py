@@ -1,0 +1,180 @@
+"""Which images may come next, best first, and why: the order in which a card is chosen (never waiting for a worker)."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+
+from annotator.models import Annotation, AuditDraw, ColdStart, Image, Linearization, Project, Query, Ranking
+from annotator.models.id_ranges import Ranges, add, contains
+
+COLD_START_TRIES = 20
+RANDOM_TRIES = 64
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that could come next, with everything the query row records about why."""
+
+    image_id: int
+    kind: Query.Kind
+    source: str
+    strategy: str
+    probability: float
+    score: float | None = None
+    moved: int | None = None
+    flipped: int | None = None
+    prediction: list[list[float]] | None = None
+    known_ids: Ranges = field(default_factory=list)
+    audit_draw_id: int | None = None
+
+
+def answer_key(annotation: Annotation) -> str:
+    """Return the key under which a ranking keeps what follows this answer."""
+    if annotation.kind == Annotation.Kind.SKIP:
+        return "flag" if annotation.flagged else "skip"
+    return str(annotation.label_class.index) if annotation.label_class else "skip"
+
+
+def candidates(
+    project: Project,
+    *,
+    user: User,
+    live: Linearization | None,
+    follows: Annotation | None,
+    draw: random.Random,
+) -> Iterator[Candidate]:
+    """Yield what could come next: an audit image by its share, then the ranking prepared for this answer, the last
+    ranking, the cold-start order, and random images."""
+    if draw.random() < project.audit_share:
+        yield from _audit(project)
+    trained = live is not None and live.network_version.number >= 1
+    if trained:
+        yield from _prepared(project, follows)
+        yield from _present(project, follows)
+    yield from _cold_start(project, user, trained=trained)
+    yield from _random(project, user, draw)
+
+
+def _audit(project: Project) -> Iterator[Candidate]:
+    for draw in AuditDraw.objects.filter(project=project, used_at=None).order_by("id")[:5]:
+        yield Candidate(
+            image_id=draw.image_id,
+            kind=Query.Kind.AUDIT,
+            source="audit",
+            strategy="random",
+            probability=project.audit_share / max(draw.unlabelled_count, 1),
+            prediction=draw.prediction,
+            known_ids=draw.known_ids,
+            audit_draw_id=draw.pk,
+        )
+
+
+def _prepared(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
+    if follows is None:
+        return
+    ranking = Ranking.objects.filter(project=project, image=follows.image_id).first()
+    if ranking is None:
+        return
+    known_ids = add(ranking.known_ids, follows.pk)
+    for entry in ranking.answers.get(answer_key(follows), []):
+        yield _ranked(entry, ranking, project, kind=Query.Kind.RANKED, source="prepared", known_ids=known_ids)
+
+
+def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
+    ranking = Ranking.objects.filter(project=project, image=None).first()
+    if ranking is None:
+        return
+    knows_it = follows is None or contains(ranking.known_ids, follows.pk)
+    kind = Query.Kind.RANKED if knows_it else Query.Kind.FALLBACK
+    for entry in ranking.answers.get("now", []):
+        yield _ranked(entry, ranking, project, kind=kind, source="present", known_ids=ranking.known_ids)
+
+
+def _ranked(
+    entry: dict[str, object], ranking: Ranking, project: Project, *, kind: Query.Kind, source: str, known_ids: Ranges
+) -> Candidate:
+    share = 1.0 - project.audit_share
+    return Candidate(
+        image_id=entry["image"],  # type: ignore[arg-type]
+        kind=kind,
+        source=source,
+        strategy=ranking.strategy,
+        probability=share / max(_unlabelled_count(project), 1) if ranking.strategy == "random" else share,
+        score=entry.get("score"),  # type: ignore[arg-type]
+        moved=entry.get("moved"),  # type: ignore[arg-type]
+        flipped=entry.get("flipped"),  # type: ignore[arg-type]
+        prediction=entry.get("prediction"),  # type: ignore[arg-type]
+        known_ids=known_ids,
+    )
+
+
+def _cold_start(project: Project, user: User, *, trained: bool) -> Iterator[Candidate]:
+    kind = Query.Kind.FALLBACK if trained else Query.Kind.COLD_START
+    present = Ranking.objects.filter(project=project, image=None).first()
+    entries = present.answers.get("cold_start", []) if present else []
+    predictions = {entry["image"]: entry["prediction"] for entry in entries}
+    waiting = ColdStart.objects.filter(project=project, image__in=open_images(project, user))
+    for row in waiting.order_by("position")[:COLD_START_TRIES]:
+        yield Candidate(
+            image_id=row.image_id,
+            kind=kind,
+            source="cold_start",
+            strategy="herding",
+            probability=1.0 - project.audit_share,
+            prediction=predictions.get(row.image_id),
+            known_ids=present.known_ids if present else [],
+        )
+
+
+def _random(project: Project, user: User, draw: random.Random) -> Iterator[Candidate]:
+    """Rejection sampling first, which is uniform and touches few rows; the list of all that are left at the end."""
+    images = open_images(project, user)
+    last = Image.objects.filter(project=project).order_by("-row").first()
+    if last is None:
+        return
+    count = max(_unlabelled_count(project), 1)
+    rows = [draw.randint(0, last.row) for _ in range(RANDOM_TRIES)]
+    by_row = dict(images.filter(row__in=rows).values_list("row", "pk"))
+    tried = list(dict.fromkeys(by_row[row] for row in rows if row in by_row))
+    yield from (_random_candidate(pk, project, count) for pk in tried)
+    rest = list(images.exclude(pk__in=tried).order_by("row").values_list("pk", flat=True))
+    draw.shuffle(rest)
+    yield from (_random_candidate(pk, project, count) for pk in rest)
+
+
+def _random_candidate(image_id: int, project: Project, count: int) -> Candidate:
+    return Candidate(
+        image_id=image_id,
+        kind=Query.Kind.FALLBACK,
+        source="random",
+        strategy="random",
+        probability=(1.0 - project.audit_share) / count,
+    )
+
+
+def open_images(project: Project, user: User) -> QuerySet[Image]:
+    """Return the images that may be handed to this annotator: not answered by them, and with a free overlap slot."""
+    standing = Annotation.objects.filter(image_id=OuterRef("pk"), superseded_by=None)
+    mine = standing.filter(user=user).exclude(kind=Annotation.Kind.WITHDRAW)
+    labels = standing.filter(kind=Annotation.Kind.LABEL)
+    leases = Query.objects.filter(image_id=OuterRef("pk"), state=Query.State.LEASED)
+    images = Image.objects.filter(~Exists(mine), project=project, deleted_at=None)
+    if project.overlap == 1:
+        return images.filter(~Exists(leases), ~Exists(labels))
+    return images.annotate(taken=_count(labels) + _count(leases)).filter(taken__lt=project.overlap)
+
+
+def _count(rows: QuerySet[Any]) -> Coalesce:
+    counted = rows.order_by().values("image_id").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)
+
+
+def _unlabelled_count(project: Project) -> int:
+    labelled = Annotation.objects.filter(project=project, superseded_by=None, kind=Annotation.Kind.LABEL)
+    total = Image.objects.filter(project=project, deleted_at=None).count()
+    return total - labelled.values("image").distinct().count()

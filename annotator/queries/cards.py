@@ -1,0 +1,162 @@
+"""What the annotator's page shows: the image on lease, why it is there in words, and what to do when there is none."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Min
+from django.utils import timezone
+
+from annotator.models import Annotation, AnnotationSession, Image, Job, LabelClass, Linearization, Query
+from annotator.models.id_ranges import contains
+from annotator.queries import labelling
+from annotator.queries.labelling import Progress
+
+STRATEGY_WORDS = {
+    "margin": "Margin: the model hesitates most between its two likeliest classes here.",
+    "entropy": "Entropy: the model is least sure of this one.",
+    "random": "Random: drawn by chance, as this project's strategy says.",
+}
+FALLBACK_WORDS = {
+    "present": "From the last ranking: the one for your answer was not ready yet.",
+    "cold_start": "From the order of diversity: no ranking is ready yet.",
+    "random": "Drawn at random: no ranking is ready yet.",
+}
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """A class and what the model predicts for it, between 0 and 1 (None when unknown or hidden)."""
+
+    label_class: LabelClass
+    value: float | None
+
+
+@dataclass(frozen=True)
+class EmptyState:
+    """Why there is no image, and what to do; `until` is when a lease of somebody else ends."""
+
+    kind: str
+    text: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    session: AnnotationSession
+    query: Query | None
+    empty: EmptyState | None
+    classes: list[ClassPrediction]
+    predictions_shown: bool
+    recent: list[Annotation]
+    progress: Progress
+    reason: str
+    model_words: str
+    labels_behind: int
+    prepared: bool
+    can_undo: bool
+    worker_notice: str
+
+
+def build_card(session: AnnotationSession, query: Query | None) -> Card:
+    """Gather everything the page shows for this card; a fixed number of statements whatever the size of the pool."""
+    live = labelling.live_linearization(session.project)
+    shown = query is not None and query.prediction is not None and not session.project.hide_predictions
+    return Card(
+        session=session,
+        query=query,
+        empty=None if query else empty_state(session),
+        classes=_classes(session, query, shown=shown),
+        predictions_shown=shown,
+        recent=labelling.recent_annotations(session),
+        progress=labelling.progress(session),
+        reason=_reason(query, live) if query else "",
+        model_words=_model_words(live),
+        labels_behind=query.labels_behind if query else 0,
+        prepared=query is not None and query.kind == Query.Kind.RANKED and labelling.is_prepared(query),
+        can_undo=labelling.undoable(session) is not None,
+        worker_notice=_worker_notice(),
+    )
+
+
+def _classes(session: AnnotationSession, query: Query | None, *, shown: bool) -> list[ClassPrediction]:
+    values = {int(index): value for index, value in (query.prediction or [])} if query and shown else {}
+    classes = LabelClass.objects.filter(project=session.project).order_by("index")
+    return [ClassPrediction(label_class=item, value=values.get(item.index, 0.0) if shown else None) for item in classes]
+
+
+def _reason(query: Query, live: Linearization | None) -> str:
+    if query.kind == Query.Kind.AUDIT:
+        return "Audit: drawn at random, to measure how accurate the model is."
+    if query.kind == Query.Kind.COLD_START:
+        return "Cold start: unlike the images before it, while no network has been trained yet."
+    if query.kind == Query.Kind.UNDO:
+        return _undo_reason(query, live)
+    if query.kind == Query.Kind.FALLBACK:
+        return FALLBACK_WORDS[query.source]
+    if query.strategy == "lookahead":
+        return _look_ahead_reason(query)
+    return STRATEGY_WORDS[query.strategy]
+
+
+def _look_ahead_reason(query: Query) -> str:
+    if query.moved is None:
+        return "Look-ahead: this label would change the most predictions."
+    moved = f"{query.moved:,} prediction{'' if query.moved == 1 else 's'}"
+    flipped = f", {query.flipped:,} of them to another class" if query.flipped else ""
+    return f"Look-ahead: this label would move {moved}{flipped}."
+
+
+def _undo_reason(query: Query, live: Linearization | None) -> str:
+    words = "Back after undo: your answer and its effect on the model are taken back."
+    if live and query.follows_id and contains(live.network_version.label_ids, query.follows_id):
+        number = live.network_version.number
+        words += f" Network {number} was trained with it: its weights keep it until the next training."
+    return words
+
+
+def _model_words(live: Linearization | None) -> str:
+    if live is None:
+        return "No model yet: the pool is being prepared."
+    number = live.network_version.number
+    if number == 0:
+        return "Untrained network, linearised"
+    return f"Network {number}, trained on {live.network_version.label_count:,} labels, linearised"
+
+
+def _worker_notice() -> str:
+    if labelling.learner_is_running(now=timezone.now()):
+        return ""
+    return (
+        "The learner is not running, so the order does not take your answers into account. "
+        "They are safe and will be read when it is back: start it with script/server, or tell an admin."
+    )
+
+
+def empty_state(session: AnnotationSession) -> EmptyState:
+    """Name the cause and what to do."""
+    project = session.project
+    images = Image.objects.filter(project=project, deleted_at=None)
+    if not LabelClass.objects.filter(project=project).exists():
+        return EmptyState("no_classes", "This project has no classes yet. An admin can add them under Settings.")
+    total = images.count()
+    if total == 0:
+        return _no_images(session)
+    labelled = labelling.current_labels(project).values("image").distinct().count()
+    if labelled >= total:
+        return EmptyState("finished", f"All {total:,} images are labelled. Nothing is left to do here.")
+    others = Query.objects.filter(project=project, state=Query.State.LEASED).exclude(session=session)
+    until = others.aggregate(first=Min("lease_until"))["first"]
+    if until is not None:
+        return EmptyState("all_on_lease", "Every image that is left is with another annotator just now.", until)
+    return EmptyState(
+        "all_answered_by_you",
+        f"You have answered or skipped every image that is left ({total - labelled:,} still without a label). "
+        "Reopen one from your last answers, or leave them to somebody else.",
+    )
+
+
+def _no_images(session: AnnotationSession) -> EmptyState:
+    running = [Job.State.PENDING, Job.State.RUNNING]
+    if Job.objects.filter(project=session.project, kind=Job.Kind.IMPORT, state__in=running).exists():
+        return EmptyState("no_images", "Images are being imported. This page looks again by itself.")
+    return EmptyState("no_images", "This project has no images yet. An admin can add them under Images.")

@@ -1,0 +1,132 @@
+"""Reads around one label: what is current, what a card knew, how far a project is."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
+
+from annotator.models import (
+    Annotation,
+    AnnotationSession,
+    Image,
+    Linearization,
+    Project,
+    Query,
+    Ranking,
+    WorkerHeartbeat,
+)
+from annotator.models.id_ranges import Ranges, contains, outside
+
+RECENT = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many images have a current label, of how many; and this annotator's own answers."""
+
+    labelled: int
+    total: int
+    by_me: int
+    by_me_today: int
+
+
+def current_annotations(project: Project) -> QuerySet[Annotation]:
+    """Return the answers that nothing supersedes, withdrawals left out."""
+    return Annotation.objects.filter(project=project, superseded_by=None).exclude(kind=Annotation.Kind.WITHDRAW)
+
+
+def current_labels(project: Project) -> QuerySet[Annotation]:
+    """Return the labels that count now."""
+    return Annotation.objects.filter(project=project, superseded_by=None, kind=Annotation.Kind.LABEL)
+
+
+def label_events(project: Project) -> QuerySet[Annotation]:
+    """Return the current events that change what the model is told: labels, withdrawals, corrections of any kind."""
+    changes = Q(kind__in=[Annotation.Kind.LABEL, Annotation.Kind.WITHDRAW]) | Q(supersedes__isnull=False)
+    return Annotation.objects.filter(changes, project=project, superseded_by=None)
+
+
+def labels_behind(project: Project, *, known_ids: Ranges) -> int:
+    """Count the current label events that a ranking with `known_ids` had not taken in."""
+    return label_events(project).filter(outside(known_ids)).count()
+
+
+def is_prepared(query: Query) -> bool:
+    """Say whether the ranking behind a card had taken in that annotator's last answer, from the stored ids."""
+    return query.follows_id is None or contains(query.known_ids, query.follows_id)
+
+
+def prepared_share(project: Project) -> float | None:
+    """Return the share of prepared cards among those that look-ahead (or the project's strategy) should have chosen.
+
+    A fallback served although a trained network was live counts as not prepared; cold-start, audit and undo cards do
+    not count. None before the first such card.
+    """
+    wanted = Q(kind=Query.Kind.RANKED) | Q(kind=Query.Kind.FALLBACK, network_number__gte=1)
+    cards = Query.objects.filter(wanted, project=project).only("kind", "follows_id", "known_ids")
+    verdicts = [card.kind == Query.Kind.RANKED and is_prepared(card) for card in cards.iterator()]
+    return sum(verdicts) / len(verdicts) if verdicts else None
+
+
+def live_linearization(project: Project) -> Linearization | None:
+    return (
+        Linearization.objects.select_related("network_version")
+        .filter(project=project, state=Linearization.State.LIVE)
+        .first()
+    )
+
+
+def last_answer(*, user: User, project: Project) -> Annotation | None:
+    """Return the annotator's newest answer in the project that still stands."""
+    return current_annotations(project).filter(user=user).order_by("-id").first()
+
+
+def annotation_by_key(*, user: User, client_key: UUID) -> Annotation | None:
+    return Annotation.objects.select_related("label_class").filter(user=user, client_key=client_key).first()
+
+
+def undoable(session: AnnotationSession) -> Annotation | None:
+    """Return this tab's last answer that still stands."""
+    kinds = [Annotation.Kind.LABEL, Annotation.Kind.SKIP]
+    standing = session.annotations.filter(superseded_by=None, kind__in=kinds)
+    return standing.select_related("image", "query").order_by("-id").first()
+
+
+def live_query(session: AnnotationSession) -> Query | None:
+    return session.queries.select_related("image", "linearization").filter(state=Query.State.LEASED).first()
+
+
+def recent_annotations(session: AnnotationSession) -> list[Annotation]:
+    """Return the annotator's last answers in this project that still stand, newest first."""
+    mine = current_annotations(session.project).filter(user=session.user)
+    return list(mine.select_related("image", "label_class").order_by("-id")[:RECENT])
+
+
+def progress(session: AnnotationSession) -> Progress:
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    mine = Q(user=session.user)
+    counts = current_labels(session.project).aggregate(
+        labelled=Count("image", distinct=True),
+        by_me=Count("pk", filter=mine),
+        by_me_today=Count("pk", filter=mine & Q(created_at__gte=midnight)),
+    )
+    total = Image.objects.filter(project=session.project, deleted_at=None).count()
+    return Progress(total=total, **counts)
+
+
+def preload_images(query: Query) -> list[Image]:
+    """Return the images that could follow each answer to the card, the likeliest few first; [] while none is known."""
+    ranking = Ranking.objects.filter(project=query.project_id, image=query.image_id).first()
+    if ranking is None:
+        return []
+    first_ids = [entries[0]["image"] for entries in ranking.answers.values() if entries]
+    return list(Image.objects.filter(pk__in=set(first_ids[:40]), deleted_at=None)[:12])
+
+
+def learner_is_running(*, now: datetime) -> bool:
+    limit = now - timedelta(seconds=settings.WORKER_STALE_SECONDS)
+    return WorkerHeartbeat.objects.filter(kind=WorkerHeartbeat.Kind.LEARNER, seen_at__gte=limit).exists()
