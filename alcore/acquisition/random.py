@@ -1,0 +1,11 @@
+"""Uniform scores: the baseline, and the audit stream."""
+
+import torch
+from torch import Tensor
+
+
+def random_scores(count: int, seed: int) -> Tensor:  # (N,)
+    """Uniform float64 scores in [0, 1), the same for the same seed. Raises ValueError for a negative count."""
+    if count < 0:
+        raise ValueError(f"scores were asked for {count} images")
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
