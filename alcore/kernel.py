@@ -27,8 +27,9 @@ def kernel_from_features(
         for left in range(0, start + 1, block):
             columns = slice(left, min(left + block, count))
             product = features[rows] @ features[columns].t()
-            kernel[rows, columns] = (product + product.t()) / 2 if left == start else product
-            kernel[columns, rows] = kernel[rows, columns].t()
+            symmetric = (product + product.t()) / 2 if left == start else product
+            kernel[rows, columns] = symmetric
+            kernel[columns, rows] = symmetric.t()
     if not torch.isfinite(kernel).all():
         raise FeatureError("the kernel has values that are not finite: the features are infinite, NaN or too large")
     return kernel

@@ -202,7 +202,7 @@ class PerImageGradients:
             result: Tensor = functional_call(self.module, {**body, **self._rest}, (image.unsqueeze(0),))
             return result.squeeze(0)
 
-        _, pull_back = vjp(forward, self._body)
+        pull_back = vjp(forward, self._body)[1]
         gradients: dict[str, Tensor] = vmap(lambda signs: pull_back(signs)[0])(self.signs.to(image))
         return gradients
 

@@ -32,7 +32,8 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = 0.0 if successes == 0 else centre - half
+    return low, 1.0 if successes == n else centre + half
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:

@@ -151,6 +151,6 @@ def outputs(
     was_training = module.training
     module.eval()
     try:
-        return torch.cat([module(batch) for batch in images.split(batch_size)])
+        return torch.cat([module(batch) for batch in torch.split(images, batch_size)])
     finally:
         module.train(was_training)

@@ -56,7 +56,7 @@ def sign_rows(classes: int, *, count: int = 2, seed: int) -> Tensor:  # (m_v, K)
 
     Distinct rows of a Hadamard matrix, columns permuted and signed at random, divided by sqrt(K); at most H - 1 rows,
     H the smallest power of two not below K. Two classes: (1, -1) / sqrt 2, the contrast; one class: 1. Raises
-    ValueError for counts below 1. Source: Mohamadi, Bae, Sutherland 2023, arXiv 2206.12543, signs for the sum of logits.
+    ValueError for counts below 1. Source: Mohamadi, Bae, Sutherland 2023, arXiv 2206.12543, with random signs.
     """
     if classes < 1 or count < 1:
         raise ValueError(f"sign rows need at least one class and one row, got {classes} and {count}")
@@ -69,4 +69,4 @@ def sign_rows(classes: int, *, count: int = 2, seed: int) -> Tensor:  # (m_v, K)
     columns = np.argsort(words[:order], kind="stable")[:classes]
     signs = (words[order:] >> np.uint64(63)).astype(np.float32) * 2 - 1
     rows = _hadamard(order)[1 : 1 + min(count, order - 1)]
-    return torch.from_numpy(rows[:, columns] * signs) / classes**0.5
+    return torch.from_numpy(rows[:, columns] * signs / np.float32(classes**0.5))

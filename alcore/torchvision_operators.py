@@ -23,7 +23,7 @@ def _compiled_library_loads() -> bool:
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     for library in sorted(path for folder in folders for path in Path(folder).glob("_C.*")):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except (ImportError, OSError):
             continue
         return True
@@ -34,7 +34,7 @@ def declare_missing_operators() -> None:
     """Declare torchvision::nms and torchvision::qnms where they are missing; call it before importing torchvision."""
     if _declared or _compiled_library_loads():
         return
-    library = Library("torchvision", "FRAGMENT")
+    library = Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     _declared.append(library)

@@ -131,7 +131,7 @@ def _check(module: ImageNetwork, images: Tensor, targets: Tensor) -> None:
 def _probe_head(module: ImageNetwork, images: Tensor, targets: Tensor, *, steps: int) -> None:
     """Fit the head alone on the features as they are, and stop early."""
     with torch.no_grad():
-        features = torch.cat([module.penultimate(batch) for batch in images.split(256)])
+        features = torch.cat([module.penultimate(batch) for batch in torch.split(images, 256)])
     optimizer = torch.optim.Adam([p for p in module.head.parameters() if p.requires_grad], lr=PROBE_LEARNING_RATE)
     best, since_best = math.inf, 0
     for _ in range(steps):
@@ -163,19 +163,20 @@ def _fine_tune(
     progress: Progress | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[list[float], int, bool]:
-    """AdamW, learning rate up over a tenth of the steps, then down to zero: losses of the epochs, steps, stopped."""
+    """AdamW until the steps are used up or the loss is low enough: mean losses of the epochs, steps, stopped."""
     batches = math.ceil(len(images) / options.batch_size)
     total = max(options.epochs * batches, options.minimum_steps)
     peak = STRENGTHS[options.strength].learning_rate if options.learning_rate is None else options.learning_rate
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=peak, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=total, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_peak(step, total))
     generator = torch.Generator().manual_seed(options.seed)
     losses: list[float] = []
     steps = 0
     while steps < total:
         total_loss, seen = 0.0, 0
-        for rows in torch.randperm(len(images), generator=generator).split(options.batch_size)[: total - steps]:
+        order = torch.randperm(len(images), generator=generator)
+        for rows in torch.split(order, options.batch_size)[: total - steps]:
             batch = _shifted(images[rows], options.shift, generator)
             total_loss += _step(optimizer, _squared_loss(module(batch), targets[rows])) * len(rows)
             seen += len(rows)
@@ -189,6 +190,14 @@ def _fine_tune(
         if losses[-1] < options.stop_below:
             break
     return losses, steps, False
+
+
+def _share_of_peak(step: int, total: int) -> float:
+    """Straight up over the first tenth of the steps, then down by half a cosine."""
+    warm = max(1, total // 10)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
 def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:  # (b, C, H, W)

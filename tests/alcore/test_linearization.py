@@ -1,0 +1,230 @@
+"""Per-image gradients against plain backward passes, the kernel against the trace kernel, and the file's honesty."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from alcore import store
+from alcore.datasets import Preprocessing, preprocessing_hash
+from alcore.kernel import FeatureError, kernel_from_features
+from alcore.linearization import (
+    LinearizationError,
+    LinearizationManifest,
+    PerImageGradients,
+    linearize,
+    load_linearization,
+    save_linearization,
+)
+from alcore.network import build_network, outputs, weights_hash
+from alcore.sketch import sign_rows
+from tests.alcore import reference_gradients
+
+
+def network(*, classes=4, channels=1, size=8, seed=0):
+    preprocessing = Preprocessing.plain(size=size, channels=channels)
+    return build_network("small_cnn", classes=classes, preprocessing=preprocessing, seed=seed)
+
+
+def pictures(count, *, channels=1, size=8, seed=0):
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("classes, channels", [(1, 1), (2, 3), (4, 1), (5, 3)])
+def test_the_exact_features_give_the_kernel_of_one_backward_pass_an_image_and_sign_row(classes, channels):
+    module = network(classes=classes, channels=channels).double()
+    images = pictures(5, channels=channels).double()
+    gradients = PerImageGradients(module, seed=3)
+    features = gradients.of_pool(images, size=None)
+    assert features.shape == (5, gradients.width)
+    expected = reference_gradients.sign_row_kernel(module, images, sign_rows(classes, seed=3).double())
+    torch.testing.assert_close(features @ features.T, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_every_gradient_feature_is_the_one_of_a_plain_backward_pass():
+    module = network().double()
+    images = pictures(3).double()
+    features = PerImageGradients(module, seed=1).of_pool(images, size=None)
+    names = [name for name, _ in module.named_parameters() if not name.startswith("head.")]
+    signs = sign_rows(4, seed=1).double()
+    left = 0
+    for name in names:
+        for row in signs:
+            expected = torch.stack([reference_gradients.gradients(module, image, row, [name]) for image in images])
+            block = features[:, left : left + expected.shape[1]]
+            torch.testing.assert_close(block, expected / len(signs) ** 0.5, rtol=1e-10, atol=1e-12)
+            left += expected.shape[1]
+    torch.testing.assert_close(features[:, left:-1], module.penultimate(images).detach())
+    assert torch.equal(features[:, -1], torch.ones(3).double())
+
+
+def test_on_average_over_seeds_the_kernel_is_the_trace_kernel():
+    module = network().double()
+    images = pictures(3).double()
+    expected = reference_gradients.trace_kernel(module, images, [name for name, _ in module.named_parameters()])
+    kernels = []
+    for seed in range(400):
+        features = PerImageGradients(module, seed=seed).of_pool(images, size=None)
+        kernels.append(features @ features.T)
+    kernels = torch.stack(kernels)
+    error = kernels.std(dim=0) / len(kernels) ** 0.5
+    assert ((kernels.mean(dim=0) - expected).abs() <= 4 * error + 1e-9).all()
+    assert (error > 0).all()
+
+
+def test_sketched_features_are_on_average_over_seeds_the_kernel_of_the_exact_ones():
+    module = network().double()
+    images = pictures(3).double()
+    exact = PerImageGradients(module, seed=0).of_pool(images, size=None)
+    kernels = []
+    for seed in range(300):
+        gradients = PerImageGradients(module, seed=seed)
+        gradients.signs = PerImageGradients(module, seed=0).signs
+        features = gradients.of_pool(images, size=64)
+        assert features.shape == (3, 64)
+        kernels.append(features @ features.T)
+    kernels = torch.stack(kernels)
+    error = kernels.std(dim=0) / len(kernels) ** 0.5
+    assert ((kernels.mean(dim=0) - exact @ exact.T).abs() <= 4 * error).all()
+
+
+def test_chunks_do_not_change_the_features(monkeypatch):
+    module, images = network(), pictures(7)
+    whole = PerImageGradients(module, seed=0).of_pool(images, size=32)
+    monkeypatch.setattr("alcore.linearization.CHUNK_BYTES", 1)
+    torch.testing.assert_close(PerImageGradients(module, seed=0).of_pool(images, size=32), whole)
+
+
+def test_a_small_pool_gets_its_exact_kernel_with_mean_diagonal_one():
+    module, images = network(), pictures(6)
+    linearization = linearize(module, images, seed=2)
+    manifest = linearization.manifest
+    assert (linearization.form, linearization.features, manifest.size) == ("pairwise", None, None)
+    assert linearization.kernel.dtype == torch.float32
+    assert linearization.kernel.diagonal().mean() == pytest.approx(1.0, abs=1e-5)
+    assert torch.equal(linearization.kernel, linearization.kernel.T)
+    exact = reference_gradients.sign_row_kernel(module, images, sign_rows(4, seed=2)).detach()
+    torch.testing.assert_close(linearization.kernel, exact * manifest.scale**2, rtol=1e-4, atol=1e-5)
+    assert torch.equal(linearization.outputs, outputs(module, images))
+    assert manifest.weights == weights_hash(module)
+    assert manifest.preprocessing == preprocessing_hash(8, 1)
+
+
+def test_beyond_the_pairwise_limit_there_are_features_of_the_asked_size_with_mean_diagonal_one():
+    linearization = linearize(network(), pictures(6), seed=2, size=16, pairwise_limit=5)
+    assert (linearization.form, linearization.kernel) == ("frobenius", None)
+    assert linearization.features.shape == (6, 16)
+    assert linearization.features.dtype == torch.float32
+    assert linearization.features.square().sum(dim=1).mean() == pytest.approx(1.0, abs=1e-5)
+    assert linearization.manifest.size == 16
+
+
+def test_a_budget_too_small_for_exact_gradients_sketches_them():
+    module, images = network(), pictures(6)
+    width = PerImageGradients(module, seed=0).width
+    fits = linearize(module, images, seed=0, memory_budget=6 * width * 4)
+    sketched = linearize(module, images, seed=0, memory_budget=6 * width * 4 - 1)
+    assert fits.manifest.size is None
+    assert sketched.manifest.size == 1024
+    assert sketched.kernel.shape == (6, 6)
+
+
+def test_the_same_seed_gives_equal_numbers_and_another_seed_other_features():
+    module, images = network(), pictures(4)
+    first, again, other = (linearize(module, images, seed=s, size=32, pairwise_limit=0) for s in (1, 1, 2))
+    assert torch.equal(first.features, again.features)
+    assert first.manifest == again.manifest
+    assert not torch.equal(first.features, other.features)
+
+
+def test_an_untrained_network_can_be_linearised_with_zero_outputs():
+    linearization = linearize(network(), pictures(4), seed=0, zero_outputs=True)
+    assert torch.equal(linearization.outputs, torch.zeros(4, 4))
+    assert linearization.manifest.zero_outputs
+
+
+def test_frozen_parameters_are_not_features():
+    module, images = network(), pictures(4)
+    everything = PerImageGradients(module, seed=0).width
+    module.body[0].weight.requires_grad_(False)
+    frozen = PerImageGradients(module, seed=0)
+    assert frozen.width == everything - 2 * module.body[0].weight.numel()
+    module.body.requires_grad_(False)
+    last = PerImageGradients(module, seed=0).of_pool(images, size=None)
+    torch.testing.assert_close(last[:, :-1], module.penultimate(images))
+    module.requires_grad_(False)
+    with pytest.raises(LinearizationError, match="every parameter of the network is frozen"):
+        linearize(module, images, seed=0)
+
+
+def test_the_modules_mode_and_gradients_are_left_as_they_were():
+    module = network().train()
+    linearize(module, pictures(3), seed=0)
+    assert module.training
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in module.parameters())
+
+
+def test_progress_reaches_the_whole_pool_and_an_empty_pool_is_an_error():
+    seen = []
+    linearize(network(), pictures(5), seed=0, progress=lambda share, message: seen.append((share, message)))
+    assert seen[-1] == (1.0, "linearised 5 of 5 images")
+    with pytest.raises(LinearizationError, match="no images"):
+        linearize(network(), pictures(0), seed=0)
+
+
+def test_weights_that_are_not_finite_are_an_error_and_never_a_kernel():
+    module = network()
+    with torch.no_grad():
+        module.head.weight.fill_(torch.nan)
+    with pytest.raises(FeatureError):
+        linearize(module, pictures(3), seed=0)
+    with pytest.raises(FeatureError):
+        linearize(module, pictures(3), seed=0, pairwise_limit=0)
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_the_kernel_by_blocks_is_the_whole_product_and_exactly_symmetric(block):
+    features = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kernel = kernel_from_features(features, block=block)
+    torch.testing.assert_close(kernel, features @ features.T)
+    assert torch.equal(kernel, kernel.T)
+    with pytest.raises(FeatureError, match=r"shape \(5,\)"):
+        kernel_from_features(features[0])
+
+
+@pytest.mark.parametrize("limit", [10, 0])
+def test_a_saved_linearisation_comes_back_whole(tmp_path, limit):
+    first = linearize(network(), pictures(4), seed=0, size=16, pairwise_limit=limit)
+    save_linearization(tmp_path / "lin.safetensors", first)
+    loaded = load_linearization(tmp_path / "lin.safetensors")
+    assert loaded.manifest == first.manifest
+    assert torch.equal(loaded.outputs, first.outputs)
+    kept, saved = (loaded.kernel, first.kernel) if limit else (loaded.features, first.features)
+    assert torch.equal(kept, saved)
+
+
+def test_missing_truncated_and_foreign_files_have_named_errors(tmp_path):
+    path = tmp_path / "lin.safetensors"
+    with pytest.raises(store.StoreMissingError):
+        load_linearization(path)
+    save_linearization(path, linearize(network(), pictures(4), seed=0))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(store.StoreCorruptError):
+        load_linearization(path)
+    store.write(path, {"x": torch.zeros(1)}, {"kind": "network"})
+    with pytest.raises(LinearizationError, match="'network', not a linearisation"):
+        load_linearization(path)
+
+
+def test_arrays_that_do_not_fit_the_manifest_are_refused(tmp_path):
+    path = tmp_path / "lin.safetensors"
+    linearization = linearize(network(), pictures(4), seed=0)
+    wrong = dataclasses.replace(linearization, outputs=linearization.outputs[:3])
+    save_linearization(path, wrong)
+    with pytest.raises(LinearizationError, match="4 images"):
+        load_linearization(path)
+    header = linearization.manifest.to_header()
+    assert LinearizationManifest.from_header(header) == linearization.manifest
+    del header["seed"]
+    with pytest.raises(LinearizationError, match=r"\['seed'\]"):
+        LinearizationManifest.from_header(header)
