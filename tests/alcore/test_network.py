@@ -1,5 +1,8 @@
 """Networks are what their seed, name and file say."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -114,3 +117,23 @@ def test_a_file_of_another_kind_or_with_other_weights_is_explained(tmp_path):
     store.write(path, tensors, header)
     with pytest.raises(NetworkFileError, match="does not fit small_cnn"):
         load_network(path)
+
+
+def test_a_file_of_another_format_version_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "FORMAT_VERSION", store.FORMAT_VERSION + 1)
+        save_network(network(), path, header={})
+    with pytest.raises(store.StoreVersionError):
+        load_network(path)
+
+
+def test_torchvision_can_be_imported_once_its_missing_operators_are_declared():
+    code = (
+        "from alcore.torchvision_operators import declare_missing_operators\n"
+        "declare_missing_operators()\ndeclare_missing_operators()\n"
+        "from torchvision.models import resnet18\n"
+        "print(resnet18(num_classes=3).fc.out_features)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout.strip() == "3", printed.stderr
