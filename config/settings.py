@@ -194,20 +194,14 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
-# Celery. The default broker is a folder: no server to install (config/broker.py says what it mends).
+# Celery. The default broker is a folder: no server to install (config/broker.py).
 BROKER_URL = env.str("BROKER_URL", "")
-CELERY_BROKER_URL = BROKER_URL or "config.broker.FolderTransport://"
+CELERY_BROKER_URL = BROKER_URL or "folder://"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = (
-    {}
-    if BROKER_URL
-    else {
-        "data_folder_in": str(BROKER_DIR / "queue"),
-        "data_folder_out": str(BROKER_DIR / "queue"),
-        "processed_folder": str(BROKER_DIR / "processed"),
-        "control_folder": str(BROKER_DIR / "control"),
-        "polling_interval": 0.01,
-    }
+    {} if BROKER_URL else {"folder": str(BROKER_DIR), "polling_interval": 0.01}
 )
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
