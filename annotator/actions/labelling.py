@@ -79,22 +79,23 @@ def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Ans
     when the query was answered before. An answer whose lease has ended is kept as an extra opinion, marked late.
     """
     try:
-        return _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
+        following = _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
     except (_AlreadyAnsweredError, IntegrityError):
-        if labelling.annotation_by_key(user=session.user, client_key=client_key) is not None:
-            # Another request with this very key committed first: what it wrote is the answer.
-            return _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
-        card = leasing.current_card(session=session)
-        raise QueryClosedError("This image was answered already: here is the next one.", card) from None
+        if labelling.annotation_by_key(user=session.user, client_key=client_key) is None:
+            card = leasing.current_card(session=session)
+            raise QueryClosedError("This image was answered already: here is the next one.", card) from None
+        # Another request with this very key committed first: what it wrote is the answer.
+        following = _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
+    return build_card(session, following)  # reads alone: the write lock is free again
 
 
 @transaction.atomic
-def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Card:
+def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Query | None:
     label_class = _find_class(session.project, answer)
     earlier = labelling.annotation_by_key(user=session.user, client_key=client_key)
     if earlier is not None:
         _check_same(earlier, answer, label_class, query_id)
-        return leasing.current_card(session=session)
+        return leasing.current_query(session=session)
     query, late = _close_query(session, query_id)
     annotation = Annotation.objects.create(
         project=session.project,
@@ -111,8 +112,7 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
         client_key=client_key,
     )
     send_task("annotator.tasks.absorb_labels", session.project_id)
-    live = labelling.live_query(session)
-    return build_card(session, live or leasing.take_next(session=session, follows=annotation))
+    return labelling.live_query(session) or leasing.take_next(session=session, follows=annotation)
 
 
 def _find_class(project: Project, answer: Answer) -> LabelClass | None:
@@ -158,25 +158,25 @@ def _seconds(query: Query, answer: Answer) -> float:
     return round(min(max(measured, 0.0), MAX_SECONDS), 3)
 
 
-@transaction.atomic
 def undo(*, session: AnnotationSession, client_key: UUID) -> Card:
     """Take back this tab's last standing answer, hand its present card back, and put the image on screen again.
 
     Raises NothingToUndoError. The same client key again returns the present card and changes nothing.
     """
+    return build_card(session, _undo(session=session, client_key=client_key))
+
+
+@transaction.atomic
+def _undo(*, session: AnnotationSession, client_key: UUID) -> Query | None:
     if labelling.annotation_by_key(user=session.user, client_key=client_key) is not None:
-        return leasing.current_card(session=session)
+        return leasing.current_query(session=session)
     last = labelling.undoable(session)
     if last is None:
         raise NothingToUndoError("There is no answer of this tab left to take back.")
     withdraw(annotation=last, user=session.user, client_key=client_key)
     now = timezone.now()
     Query.objects.filter(session=session, state=Query.State.LEASED).update(state=Query.State.RELEASED, closed_at=now)
-    again = _lease_again(session, last)
-    if again is None:
-        follows = labelling.last_answer(user=session.user, project=session.project)
-        again = leasing.take_next(session=session, follows=follows)
-    return build_card(session, again)
+    return _lease_again(session, last) or leasing.current_query(session=session)
 
 
 def withdraw(*, annotation: Annotation, user: User, client_key: UUID) -> Annotation:

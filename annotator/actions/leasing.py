@@ -36,16 +36,20 @@ def open_session(*, user: User, project: Project, device: str) -> AnnotationSess
     return AnnotationSession.objects.create(user=user, project=project, device=device[:200], seed=secrets.randbits(48))
 
 
-@transaction.atomic
 def current_card(*, session: AnnotationSession) -> Card:
     """Return the tab's card: its live lease, renewed, or the next image."""
+    return build_card(session, current_query(session=session))
+
+
+@transaction.atomic
+def current_query(*, session: AnnotationSession) -> Query | None:
+    """Return the tab's live lease, renewed, or lease the next image; None when there is none to be had."""
     query = labelling.live_query(session)
-    if query is None:
-        follows = labelling.last_answer(user=session.user, project=session.project)
-        query = take_next(session=session, follows=follows)
-    else:
+    if query is not None:
         renew(session=session)
-    return build_card(session, query)
+        return query
+    follows = labelling.last_answer(user=session.user, project=session.project)
+    return take_next(session=session, follows=follows)
 
 
 @transaction.atomic
