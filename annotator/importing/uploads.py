@@ -1,0 +1,97 @@
+"""Files that came through the browser: kept in the data folder until their import has run."""
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
+from django.db import transaction
+
+from annotator.actions.sending import send_task
+from annotator.importing.archives import ZipSource, words_for_bytes
+from annotator.importing.files import looks_like_zip
+from annotator.importing.folders import FileSource
+from annotator.importing.media import words_for_disk
+from annotator.importing.sources import Source, UnreadableSourceError, readable_name
+from annotator.models import Job, Project
+
+# Beside the upload itself, its pictures and the database need room.
+ROOM_FACTOR = 2
+
+
+class UploadError(ValueError):
+    """An upload that cannot be taken; the message says why."""
+
+
+def check_size(content_length: int) -> None:
+    """Raise UploadError for a request too large for the settings or the disk, before any of it is read."""
+    if content_length > settings.UPLOAD_MAX_BYTES:
+        raise UploadError(
+            f"These files have {words_for_bytes(content_length)} together; {words_for_bytes(settings.UPLOAD_MAX_BYTES)}"
+            " can be sent at once. Send them in parts, or use manage.py import_images on the server."
+        )
+    free = shutil.disk_usage(settings.FILE_UPLOAD_TEMP_DIR).free
+    if content_length * ROOM_FACTOR > free:
+        raise UploadError(
+            f"The server's disk has room for {words_for_bytes(free)} only: too little for these files and their import."
+        )
+
+
+def keep_upload(
+    *, project: Project, user: User, files: "Sequence[UploadedFile[bytes]]", labels_from_folders: bool = False
+) -> Job:
+    """Move uploaded files where the worker finds them and ask for their import. Raises UploadError."""
+    folder = Path(settings.FILE_UPLOAD_TEMP_DIR) / f"import-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        for number, file in enumerate(files):
+            move(file, folder / f"{number:05d}")
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UploadError(words_for_disk(error)) from error
+    names = [readable_name(file.name or "unnamed") for file in files]
+    options = {"folder": folder.name, "names": names, "labels_from_folders": labels_from_folders}
+    return request_import(project=project, user=user, options=options)
+
+
+@transaction.atomic
+def request_import(*, project: Project, user: User, options: dict[str, object]) -> Job:
+    """Write the job down and have a worker told."""
+    job = Job.objects.create(project=project, kind=Job.Kind.IMPORT, requested_by=user, options=options)
+    send_task("annotator.tasks.import_images", job.pk)
+    return job
+
+
+def move(file: "UploadedFile[bytes]", target: Path) -> None:
+    # A large upload lies in the same folder as a file of its own: no need to copy it.
+    if isinstance(file, TemporaryUploadedFile):
+        shutil.move(file.temporary_file_path(), target)
+        file.close()
+        return
+    with target.open("wb") as kept:
+        for piece in file.chunks():
+            kept.write(piece)
+
+
+def upload_folder(job: Job) -> Path:
+    return Path(settings.FILE_UPLOAD_TEMP_DIR) / Path(str(job.options["folder"])).name
+
+
+def open_upload(job: Job) -> list[Source]:
+    """Return an upload's zips and single pictures as sources. Raises UnreadableSourceError."""
+    folder = upload_folder(job)
+    if not folder.is_dir():
+        raise UnreadableSourceError("The uploaded files are not there any more: please upload them again.")
+    kept = [(folder / f"{number:05d}", name) for number, name in enumerate(job.options["names"])]
+    zips = [(path, name) for path, name in kept if looks_like_zip(path, name)]
+    others = [(path, name) for path, name in kept if (path, name) not in zips]
+    sources: list[Source] = [ZipSource(path, shown_name=name) for path, name in zips]
+    return [*sources, FileSource(others)] if others else sources
+
+
+def discard_upload(job: Job) -> None:
+    """Remove an upload whose import is over."""
+    shutil.rmtree(upload_folder(job), ignore_errors=True)

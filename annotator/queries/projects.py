@@ -1,0 +1,130 @@
+"""Reads for the admin's pages: projects, people, jobs, and what to do next."""
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+
+from annotator.models import Annotation, Image, Job, LabelClass, Linearization, Membership, Project
+from annotator.queries.labelling import current_annotations, current_labels
+
+SHOWN_JOBS = 10
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A project in numbers."""
+
+    images: int
+    labelled: int
+    labels: int
+    skipped: int
+    flagged: int
+    classes: int
+    people: int
+    network_number: int | None
+
+    @property
+    def share(self) -> float:
+        return self.labelled / self.images if self.images else 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of setting a project up: done, the one to do now, or later."""
+
+    name: str
+    words: str
+    url_name: str
+    done: bool
+    now: bool
+
+
+def may_create_projects(user: User | AnonymousUser) -> bool:
+    """Say whether somebody may make projects: staff, and whoever is admin of a project already."""
+    if not isinstance(user, User):
+        return False
+    return user.is_staff or user.memberships.filter(role=Membership.Role.ADMIN).exists()
+
+
+def list_projects(user: User) -> QuerySet[Membership]:
+    """Return one's memberships with their projects, each with `image_count` and `labelled_count`, newest first."""
+    images = count_of(Image.objects.filter(project=OuterRef("project"), deleted_at=None), "pk")
+    labels = Annotation.objects.filter(project=OuterRef("project"), kind=Annotation.Kind.LABEL, superseded_by=None)
+    mine = Membership.objects.filter(user=user).select_related("project")
+    return mine.annotate(image_count=images, labelled_count=count_of(labels, "image")).order_by("-project__created_at")
+
+
+def count_of(rows: QuerySet[Image] | QuerySet[Annotation], field: str) -> Coalesce:
+    """Return the number of different values of a field among a project's rows, as a subquery."""
+    counted = rows.order_by().values("project").annotate(number=Count(field, distinct=True)).values("number")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)
+
+
+def project_overview(project: Project) -> Overview:
+    """Return a project in numbers, with a fixed number of queries."""
+    standing = current_annotations(project).aggregate(
+        skipped=Count("pk", filter=Q(kind=Annotation.Kind.SKIP)), flagged=Count("pk", filter=Q(flagged=True))
+    )
+    labels = current_labels(project).aggregate(labelled=Count("image", distinct=True), labels=Count("pk"))
+    live = Linearization.objects.filter(project=project, state=Linearization.State.LIVE)
+    return Overview(
+        images=Image.objects.filter(project=project, deleted_at=None).count(),
+        classes=project.classes.count(),
+        people=project.memberships.count(),
+        network_number=live.values_list("network_version__number", flat=True).first(),
+        **standing,
+        **labels,
+    )
+
+
+def jobs(project: Project) -> QuerySet[Job]:
+    """Return a project's jobs, newest first."""
+    return Job.objects.filter(project=project).select_related("requested_by").order_by("-id")
+
+
+def recent_jobs(project: Project) -> list[Job]:
+    return list(jobs(project)[:SHOWN_JOBS])
+
+
+def is_over(job: Job) -> bool:
+    return job.state in (Job.State.DONE, Job.State.FAILED)
+
+
+def import_jobs(project: Project) -> list[Job]:
+    """Return the last imports, newest first."""
+    return list(jobs(project).filter(kind=Job.Kind.IMPORT)[:SHOWN_JOBS])
+
+
+def members(project: Project) -> list[Membership]:
+    """Return the people of a project, each with `label_count`, the labels of theirs that count now."""
+    labels = current_labels(project).filter(user=OuterRef("user"), project=OuterRef("project"))
+    people = project.memberships.select_related("user").annotate(label_count=count_of(labels, "pk"))
+    return list(people.order_by("user__username"))
+
+
+def classes(project: Project) -> list[LabelClass]:
+    return list(project.classes.all())
+
+
+def next_steps(overview: Overview, project_jobs: list[Job]) -> list[Step]:
+    """Return what a project needs, in order; the first that is not done is the one to do now."""
+    prepared = overview.network_number is not None
+    busy = any(not is_over(job) for job in project_jobs if job.kind == Job.Kind.PREPARE)
+    waiting = "Foresight is looking at the images: this runs by itself." if busy else "This starts by itself."
+    steps = [
+        ("Name the classes", "What can an image show?", "project-settings", overview.classes > 0),
+        ("Add images", "A zip, or picture files.", "project-images", overview.images > 0),
+        ("Images are prepared", waiting, "project-progress", prepared),
+        ("Label", "The first labels teach the first network.", "annotate", overview.labels > 0),
+        (
+            "Invite people",
+            "Everybody labels the same queue, never the same image.",
+            "project-people",
+            overview.people > 1,
+        ),
+        ("Export", "CSV, JSON lines, or a zip with a folder a class.", "project-exports", False),
+    ]
+    first = next(number for number, step in enumerate(steps) if not step[3])
+    return [Step(*step, now=number == first) for number, step in enumerate(steps)]
