@@ -1,0 +1,78 @@
+"""The mean of the pool under every answer that could come for one image, without a copy for each."""
+
+import torch
+from torch import Tensor
+
+
+class AnswerMeans:
+    """mean_c = b + a e_c^T with b = mean - a mean[row]^T: what depends on the answer c is O(N) for each.
+
+    `gain` a (N,) is how far the means move for a unit surprise at the row; without a row the only answer is None and
+    the mean stays. `base` is b (N, K).
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,  # (N, K)
+        *,
+        gain: Tensor | None = None,  # (N,)
+        row: int | None = None,
+    ) -> None:
+        self.gain = gain
+        self.base = mean if gain is None or row is None else torch.addr(mean, gain, mean[row], alpha=-1)
+        self._squares = self.base.square().sum(1)
+        left = self.base.clone()
+        self._tops = []  # the three largest of each row and their classes; the lower class first among equals
+        for _ in range(3):
+            values, classes = left.max(1)
+            self._tops.append((values, classes))
+            left.scatter_(1, classes[:, None], -torch.inf)
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return self.base.shape[1]
+
+    def top_two(self, answer: int | None) -> tuple[Tensor, Tensor, Tensor]:  # (N,), (N,), (N,)
+        """The largest value of each row of the mean after the answer, its class, and the second largest value."""
+        (first, label), (second, runner), (third, _) = self._tops
+        if answer is None or self.gain is None:
+            return first, label, second
+        lifted = self.base[:, answer] + self.gain
+        is_first = label == answer
+        other, other_label = torch.where(is_first, second, first), torch.where(is_first, runner, label)
+        below = torch.where(is_first | (runner == answer), third, second)
+        wins = (lifted > other) | ((lifted == other) & (answer < other_label))
+        return (
+            torch.maximum(lifted, other),
+            torch.where(wins, answer, other_label),
+            torch.maximum(torch.minimum(lifted, other), below),
+        )
+
+    def square_norms(self, answer: int | None) -> Tensor:  # (N,)
+        """||mean_c[x]||^2 of every image."""
+        if answer is None or self.gain is None:
+            return self._squares
+        return self._squares + self.gain * (2 * self.base[:, answer] + self.gain)
+
+    def surprise_norms(self, answer: int | None) -> Tensor:  # (N,)
+        """||r_j||: how far every image's mean is from its own most likely label; 0 in regression."""
+        if self.classes == 1:
+            return torch.zeros_like(self._squares)
+        largest, _, _ = self.top_two(answer)
+        return (1 - 2 * largest + self.square_norms(answer)).clamp_min_(0).sqrt_()
+
+    def of(self, answer: int | None, rows: Tensor) -> Tensor:  # (b,) -> (b, K)
+        """The mean of some images after the answer."""
+        mean = self.base[rows].clone()
+        if answer is not None and self.gain is not None:
+            mean[:, answer] += self.gain[rows]
+        return mean
+
+    def surprises(self, answer: int | None, rows: Tensor) -> Tensor:  # (b,) -> (b, K)
+        """r_j = most likely label - mean of some images after the answer; 0 in regression."""
+        mean = self.of(answer, rows)
+        if self.classes == 1:
+            return torch.zeros_like(mean)
+        _, labels, _ = self.top_two(answer)
+        return torch.zeros_like(mean).scatter_(1, labels[rows][:, None], 1).sub_(mean)

@@ -1,0 +1,232 @@
+"""Look-ahead: the image whose most likely label would change the model's outputs over the whole pool the most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from alcore.acquisition.answers import AnswerMeans
+from alcore.acquisition.ranking import (
+    AnswerRanking,
+    CandidateError,
+    RankedImage,
+    answer_groups,
+    best_rows,
+    checked_candidates,
+    describe,
+    shifts_of,
+)
+from alcore.posterior import Covariance, Posterior
+from alcore.posterior.checks import checked_rows
+
+__all__ = [
+    "AnswerRanking",
+    "CandidateError",
+    "Form",
+    "RankedImage",
+    "exact_scores",
+    "look_ahead_scores",
+    "rank_after_answers",
+    "rank_now",
+]
+
+Form = Literal["linear", "network"]
+HEAD = 64  # candidates of each answer that are scored exactly in the Frobenius form
+BLOCK = 256  # columns of the covariance formed at once
+BOUND_SLACK = 1.001  # bounds come from arrays that may have drifted by a thousandth
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Everything that scores need once the answer's effect on the means is known.
+
+    The change that the most likely label of j makes at image x is A r_j with A = C[x, j] / kappa_j. The score is its
+    norm, summed over the pool: of the change itself ("linear", it factorises), or of the changed mean minus the
+    network's own output f0 ("network"). Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
+    """
+
+    posterior: Posterior
+    covariance: Covariance
+    means: AnswerMeans
+    form: Form
+
+    def frobenius(self, answers: Sequence[int | None]) -> list[Tensor]:  # of (N,)
+        """A2_j of every image under every answer: the root of the sum of squares in place of the sum of norms."""
+        kappa = self.covariance.noisy_variance
+        spread = self.covariance.square_sums() / kappa.square()
+        if self.posterior.classes == 1:
+            return [spread * kappa for _ in answers]
+        if self.form == "linear":
+            root = spread.sqrt_()
+            return [self.means.surprise_norms(answer).mul_(root) for answer in answers]
+        gap = self.posterior.initial - self.means.base  # D where the answer adds nothing
+        turned = self.covariance.product(gap) / kappa[:, None]
+        pulled = None
+        if self.means.gain is not None:
+            pulled = self.covariance.product(self.means.gain[:, None])[:, 0] / kappa
+        return [self._frobenius_network(answer, spread, gap, turned, pulled) for answer in answers]
+
+    def _frobenius_network(
+        self,
+        answer: int | None,
+        spread: Tensor,  # (N,) q / kappa^2
+        gap: Tensor,  # (N, K)
+        turned: Tensor,  # (N, K) C gap / kappa
+        pulled: Tensor | None,  # (N,) C gain / kappa
+    ) -> Tensor:  # (N,)
+        """The root of T + 2 B_j . r_j / kappa_j + ||r_j||^2 q_j / kappa_j^2."""
+        rows = torch.arange(self.posterior.size, device=gap.device)
+        surprises = self.means.surprises(answer, rows)
+        total = self._gap_squares(answer, gap).sum() - 2 * (turned * surprises).sum(1)
+        if answer is not None and pulled is not None:
+            total = total + 2 * pulled * surprises[:, answer]
+        return (total + spread * surprises.square().sum(1)).clamp_min_(0).sqrt_()
+
+    def _gap_squares(self, answer: int | None, gap: Tensor) -> Tensor:  # (N,), ||f0 - mean||^2 after the answer
+        squares = gap.square().sum(1)
+        gain = self.means.gain
+        if answer is None or gain is None:
+            return squares
+        return squares + gain * (gain - 2 * gap[:, answer])
+
+    def exact(
+        self,
+        rows: Tensor,  # (b,)
+        answers: Sequence[int | None],
+    ) -> Tensor:  # (len(answers), b)
+        """The scores of some rows under every answer by their definition, all N images summed."""
+        if self.posterior.classes == 1:
+            scores = self.covariance.square_sums()[rows] / self.covariance.noisy_variance[rows]
+            return scores.expand(len(answers), -1)
+        blocks = [self._exact_block(block, answers) for block in torch.split(rows, BLOCK)]
+        return torch.cat(blocks, 1) if blocks else self.means.base.new_empty(len(answers), 0)
+
+    def _exact_block(self, rows: Tensor, answers: Sequence[int | None]) -> Tensor:
+        shifts = shifts_of(self.covariance, rows)  # A, (N, b)
+        if self.form == "network":
+            gap = self.posterior.initial - self.means.base
+            return torch.stack([self._network_sums(answer, rows, shifts, gap) for answer in answers])
+        weights = shifts.abs_().sum(0)
+        return torch.stack([self.means.surprise_norms(answer)[rows] * weights for answer in answers])
+
+    def _network_sums(self, answer: int | None, rows: Tensor, shifts: Tensor, gap: Tensor) -> Tensor:  # (b,)
+        surprises = self.means.surprises(answer, rows)
+        crossed = gap @ surprises.t()
+        if answer is not None and self.means.gain is not None:
+            crossed.addr_(self.means.gain, surprises[:, answer], alpha=-1)
+        squares = shifts * surprises.square().sum(1) - 2 * crossed
+        squares = squares.mul_(shifts).add_(self._gap_squares(answer, gap)[:, None])
+        return squares.clamp_min_(0).sqrt_().sum(0)
+
+    def rank(
+        self,
+        answers: Sequence[int | None],
+        candidates: Tensor,  # (N,) bool
+        *,
+        top: int,
+    ) -> dict[int | None, AnswerRanking]:
+        """The best candidates under every answer, exactly scored: all of them, or the head of the Frobenius form."""
+        bounds = self._bounds(answers, candidates, top=top)
+        heads = [best_rows(bound, max(HEAD, top)) for bound in bounds]
+        shortlist = torch.unique(torch.cat(heads)) if heads else candidates.nonzero()[:, 0]
+        scores = self.exact(shortlist, answers)
+        chosen = [best_rows(line, top) for line in scores]
+        shown = torch.unique(torch.cat(chosen))
+        shifts = shifts_of(self.covariance, shortlist[shown])
+        rankings = {}
+        for place, answer in enumerate(answers):
+            rows, line = shortlist[chosen[place]], scores[place, chosen[place]]
+            entries = describe(
+                rows, line, answer=answer, means=self.means, shifts=shifts[:, torch.searchsorted(shown, chosen[place])]
+            )
+            certified = not bounds or self._certified(bounds[place], shortlist, line)
+            rankings[answer] = AnswerRanking(entries, certified)
+        return rankings
+
+    def _bounds(self, answers: Sequence[int | None], candidates: Tensor, *, top: int) -> list[Tensor]:
+        """sqrt(N) A2_j, never below the exact score of a candidate; none where all are scored exactly anyway."""
+        if self.posterior.form == "pairwise" or int(candidates.sum()) <= max(HEAD, top):
+            return []
+        root = self.posterior.size**0.5 if self.posterior.classes > 1 else 1.0
+        return [(scores * root).masked_fill_(~candidates, -torch.inf) for scores in self.frobenius(answers)]
+
+    def _certified(self, bound: Tensor, shortlist: Tensor, line: Tensor) -> bool:
+        """No bound outside the exactly scored rows reaches the last one shown."""
+        outside = bound.clone()
+        outside[shortlist] = -torch.inf
+        return bool(outside.max() * (BOUND_SLACK if self.posterior.classes > 1 else 1.0) <= line[-1])
+
+
+def rank_now(
+    posterior: Posterior,
+    *,
+    candidates: Tensor,  # (N,) bool
+    top: int,
+    form: Form = "linear",
+) -> AnswerRanking:
+    """The candidates whose label would change the pool the most, pending images taken as if they were answered.
+
+    Fewer than `top` entries where there are fewer candidates. Raises CandidateError, NonFiniteError,
+    SingularKernelError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
+    """
+    candidates = checked_candidates(candidates, posterior, top=top)
+    outlook = Outlook(posterior, posterior.covariance(), AnswerMeans(posterior.mean), form)
+    return outlook.rank([None], candidates, top=top)[None]
+
+
+def rank_after_answers(
+    posterior: Posterior,
+    row: int,
+    *,
+    answers: Sequence[int | None],
+    candidates: Tensor,  # (N,) bool
+    top: int,
+    form: Form = "linear",
+) -> dict[int | None, AnswerRanking]:
+    """The ranking that would hold after each answer for `row`, from one covariance: it does not depend on the answer.
+
+    An answer is a class, or None when the row is skipped: then its pending effect is taken out. The row itself is
+    never ranked. Raises RowError, TargetError for a class that does not exist, CandidateError, NonFiniteError,
+    SingularKernelError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, sequential selection.
+    """
+    open_rows = checked_candidates(candidates, posterior, top=top).clone()
+    rankings: dict[int | None, AnswerRanking] = {}
+    for group, covariance, means in answer_groups(posterior, row, answers):
+        open_rows[row] = False
+        rankings.update(Outlook(posterior, covariance, means, form).rank(group, open_rows, top=top))
+    return {answer: rankings[answer] for answer in answers}
+
+
+def look_ahead_scores(
+    posterior: Posterior,
+    candidates: Tensor,  # (N,) bool
+    form: Form = "linear",
+) -> Tensor:  # (N,)
+    """Scores of all candidates, -inf for other images: exact (MLMOC) in the pairwise form, else A2.
+
+    Raises CandidateError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
+    """
+    candidates = checked_candidates(candidates, posterior, top=1)
+    outlook = Outlook(posterior, posterior.covariance(), AnswerMeans(posterior.mean), form)
+    if posterior.form == "frobenius":
+        return outlook.frobenius([None])[0].masked_fill(~candidates, -torch.inf)
+    scores = torch.full_like(posterior.mean[:, 0], -torch.inf)
+    rows = candidates.nonzero()[:, 0]
+    scores[rows] = outlook.exact(rows, [None])[0]
+    return scores
+
+
+def exact_scores(
+    posterior: Posterior,
+    rows: Sequence[int],
+    form: Form = "linear",
+) -> Tensor:  # (b,)
+    """MLMOC of some rows by its definition, summed over the whole pool. Raises RowError.
+
+    Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569.
+    """
+    chosen = torch.tensor(checked_rows(rows, posterior.size), dtype=torch.int64, device=posterior.mean.device)
+    outlook = Outlook(posterior, posterior.covariance(), AnswerMeans(posterior.mean), form)
+    return outlook.exact(chosen, [None])[0]

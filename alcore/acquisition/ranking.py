@@ -1,0 +1,114 @@
+"""A ranking of candidates, and what the label of each would change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alcore.acquisition.answers import AnswerMeans
+from alcore.cholesky import NonFiniteError
+from alcore.posterior import Covariance, Posterior, TargetError
+from alcore.posterior.checks import checked_row
+
+MOVED = 0.05  # an image has moved when the prediction of some class changes by at least this
+
+
+class CandidateError(ValueError):
+    """The candidates are not one truth value an image, or too few are asked for."""
+
+
+@dataclass(frozen=True)
+class RankedImage:
+    """One candidate: its score, and over the whole pool the images its most likely label would move or flip.
+
+    `prediction` is the mean (K,) of the image itself after the answer the ranking was made for.
+    """
+
+    row: int
+    score: float
+    moved: int
+    flipped: int
+    prediction: Tensor
+
+
+@dataclass(frozen=True)
+class AnswerRanking:
+    """The best candidates, best first; certified when no candidate outside the exactly scored ones can be better."""
+
+    entries: tuple[RankedImage, ...]
+    certified: bool
+
+
+def checked_candidates(candidates: Tensor, posterior: Posterior, *, top: int) -> Tensor:  # (N,) bool
+    """Raises CandidateError."""
+    if candidates.dtype != torch.bool or tuple(candidates.shape) != (posterior.size,):
+        raise CandidateError(
+            f"candidates are {posterior.size} truth values, got {candidates.dtype} of shape {tuple(candidates.shape)}"
+        )
+    if top < 1:
+        raise CandidateError(f"a ranking of {top} images was asked for")
+    return candidates.to(posterior.mean.device)
+
+
+def best_rows(scores: Tensor, count: int) -> Tensor:  # (N,) -> (at most count,)
+    """Rows of the largest scores, best first, ties by the lower row; -inf is no candidate. Raises NonFiniteError."""
+    if torch.isnan(scores).any():
+        raise NonFiniteError(f"row {int(torch.isnan(scores).nonzero()[0])} has a score that is not a number")
+    count = min(count, int((scores > -torch.inf).sum()))
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64, device=scores.device)
+    least = scores.topk(count).values[-1]
+    rows = (scores >= least).nonzero()[:, 0]
+    return rows[scores[rows].sort(descending=True, stable=True).indices[:count]]
+
+
+def describe(
+    rows: Tensor,  # (u,)
+    scores: Tensor,  # (u,)
+    *,
+    answer: int | None,
+    means: AnswerMeans,
+    shifts: Tensor,  # (N, u): C[:, rows] / kappa[rows]
+) -> tuple[RankedImage, ...]:
+    """The entries of a ranking: what every image's label, the one it most likely has, would move and flip."""
+    predictions, surprises = means.of(answer, rows), means.surprises(answer, rows)
+    reach = shifts.abs()
+    moved = (reach * surprises.abs().amax(1) >= MOVED).sum(0)
+    largest, labels, second = means.top_two(answer)
+    # Only where two classes are closer than the shift can bring them is a new argmax possible.
+    near = reach * (surprises.amax(1) - surprises.amin(1)) >= (largest - second)[:, None]
+    entries = []
+    for place, row in enumerate(rows.tolist()):
+        close = near[:, place].nonzero()[:, 0]
+        after = torch.addr(means.of(answer, close), shifts[close, place], surprises[place])
+        flipped = int((after.argmax(1) != labels[close]).sum()) if means.classes > 1 else 0
+        entries.append(RankedImage(row, float(scores[place]), int(moved[place]), flipped, predictions[place]))
+    return tuple(entries)
+
+
+def shifts_of(covariance: Covariance, rows: Tensor) -> Tensor:  # (u,) -> (N, u)
+    """C[:, rows] / kappa[rows]: how far every image follows a unit surprise at each row."""
+    return covariance.columns(rows) / covariance.noisy_variance[rows]
+
+
+def answer_groups(
+    posterior: Posterior, row: int, answers: Sequence[int | None]
+) -> list[tuple[list[int | None], Covariance, AnswerMeans]]:
+    """Answers that share a covariance: every label for the row, with it absorbed; a skip, with it taken out.
+
+    Raises RowError, and TargetError for a class that does not exist.
+    """
+    checked_row(row, posterior.size)
+    wrong = [answer for answer in answers if answer is not None and not 0 <= answer < posterior.classes]
+    if wrong:
+        raise TargetError(f"answers {wrong} are none of the {posterior.classes} classes")
+    others = [pending for pending in posterior.pending if pending != row]
+    groups: list[tuple[list[int | None], Covariance, AnswerMeans]] = []
+    labels: list[int | None] = [answer for answer in answers if answer is not None]
+    if labels:
+        means = AnswerMeans(posterior.mean, gain=posterior.gain(row), row=row)
+        groups.append((labels, posterior.covariance([*others, row]), means))
+    if None in answers:
+        groups.append(([None], posterior.covariance(others), AnswerMeans(posterior.mean)))
+    return groups

@@ -1,0 +1,189 @@
+"""The posterior of a large pool: a factor of the feature covariance, and two numbers an image."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from alcore.cholesky import factor
+from alcore.posterior.checks import check_pool
+from alcore.posterior.held import HeldColumns
+from alcore.posterior.model import FORGET_LIMIT, Labels, Posterior, Step
+
+BLOCK_ROWS = 2048  # images of the pool in one matrix product
+
+
+class FeaturePosterior(Posterior):
+    """C_a = Phi F F^T Phi^T with F (S, S) in float64; C_jj and q_j = sum_x C_a[x, j]^2 for every image in Phi's dtype.
+
+    F F^T = Sigma = lam (Phi_L^T Phi_L + lam I)^-1, G = Phi^T Phi, M = F^T G F, W with mean = f0 + Phi W: one label
+    costs one pass over Phi, and none when its image was pending. Raises PoolError, NonFiniteError, RidgeError.
+    Source: the Frobenius form of the look-ahead of Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569.
+    """
+
+    form = "frobenius"
+
+    def __init__(
+        self,
+        features: Tensor,  # (N, S)
+        outputs: Tensor,  # (N, K)
+        *,
+        ridge: float,
+    ) -> None:
+        check_pool(features, outputs, what="features")
+        super().__init__(outputs.to(features), ridge)
+        self.features = features
+        self._gram = features.new_zeros(features.shape[1], features.shape[1], dtype=torch.float64)  # G
+        for block in torch.split(features, BLOCK_ROWS):
+            wide = block.double()
+            self._gram.addmm_(wide.t(), wide)
+        self._held = HeldColumns(features)
+        self.refactor_()
+
+    def _given(self) -> Tensor:
+        return self.features
+
+    def answer_variance(self) -> Tensor:  # (N,)
+        return self._variance.clamp_min(0)
+
+    def answer_columns(self, rows: Sequence[int] | Tensor) -> Tensor:  # (N, b)
+        if self._held.has(rows):
+            return self._held.covariance(rows).t()
+        return self._pass(self._directions(rows)).t()
+
+    def answer_square_columns(self, rows: Sequence[int] | Tensor) -> Tensor:  # (N, b)
+        if self._held.has(rows):
+            return self._held.squares(rows).t()
+        return self._pass(self._square_directions(rows)).t()
+
+    def answer_square_sums(self) -> Tensor:  # (N,)
+        return self._square_sums.clamp_min(0)
+
+    def answer_product(self, matrix: Tensor) -> Tensor:  # (N, m) -> (N, m)
+        inner = (self.features.t() @ matrix).double()
+        return torch.mm(self.features, (self._factor @ (self._factor.t() @ inner)).to(matrix))
+
+    def leave_one_out(self) -> tuple[list[int], Tensor]:
+        """Labelled rows, ascending, and (n, K) float64 residuals, each predicted without its own votes."""
+        labels = self._labels()
+        variance = self._inner(labels.rows).square().sum(0)
+        noise = self.ridge / labels.weights
+        mean = self.initial[labels.rows].double() + self.features[labels.rows].double() @ self._weights
+        return labels.rows, (labels.targets - mean) * (noise / (noise - variance))[:, None]
+
+    def drift(self) -> float:
+        """Against the factors: variance over variance + lam, q over its mean, and the mean in output units."""
+        inner = self._inner(self.probes)
+        variance = inner.square().sum(0)
+        squares = (inner * (self._factored_gram @ inner)).sum(0)
+        mean = self.initial[self.probes].double() + self.features[self.probes].double() @ self._weights
+        variance_error = (self._variance[self.probes] - variance).abs() / (variance + self.ridge)
+        square_error = (self._square_sums[self.probes] - squares).abs() / squares.mean().clamp_min(1e-300)
+        mean_error = (self.mean[self.probes] - mean).abs().amax(1)
+        return float(torch.stack([variance_error, square_error, mean_error]).max())
+
+    def _labelled_column(self, row: int) -> Tensor:  # (N,)
+        return self.answer_columns([row])[:, 0]
+
+    def _inner(self, rows: Sequence[int] | Tensor) -> Tensor:  # (S, b) float64, F^T Phi_rows^T
+        return torch.mm(self._factor.t(), self.features[rows].double().t())
+
+    def _directions(self, rows: Sequence[int] | Tensor) -> Tensor:  # (S, b) float64, C_a[:, rows] = Phi times this
+        return torch.mm(self._factor, self._inner(rows))
+
+    def _square_directions(self, rows: Sequence[int] | Tensor) -> Tensor:  # (S, b) float64, for C_a C_a[:, rows]
+        return torch.mm(self._factor, self._factored_gram @ self._inner(rows))
+
+    def _pass(self, directions: Tensor) -> Tensor:  # (S, b) -> (b, N)
+        return torch.mm(directions.t().to(self.features), self.features.t())
+
+    def _rebuild_(self, labels: Labels) -> None:
+        phi = self.features[labels.rows].double()
+        identity = torch.eye(phi.shape[1]).to(phi)
+        lower = factor(phi.t() @ (phi * labels.weights[:, None]) + self.ridge * identity)
+        inverse = torch.linalg.solve_triangular(lower.t(), identity, upper=True)
+        self._factor = self.ridge**0.5 * inverse
+        self._factored_gram = self._factor.t() @ self._gram @ self._factor
+        residuals = (labels.targets - self.initial[labels.rows].double()) * labels.weights[:, None]
+        self._weights = inverse @ (inverse.t() @ (phi.t() @ residuals))  # W
+        self.mean.copy_(self.initial + self.features @ self._weights.to(self.features))
+        self._newest = None
+        self._sum_squares_()
+        self._refresh_held_()
+
+    def _sum_squares_(self) -> None:
+        """C_jj and q_j of the whole pool by their definitions."""
+        narrow, gram = self._factor.to(self.features), self._factored_gram.to(self.features)
+        blocks = [block @ narrow for block in torch.split(self.features, BLOCK_ROWS)]
+        self._variance = torch.cat([block.square().sum(1) for block in blocks])
+        self._square_sums = torch.cat([((block @ gram) * block).sum(1) for block in blocks])
+
+    def _refresh_held_(self) -> None:
+        rows = self._held.rows
+        self._held = HeldColumns(self.features)
+        if rows:
+            self._held.add_(rows, self._pass(self._directions(rows)), self._pass(self._square_directions(rows)))
+
+    def _absorb_(self, labels: Labels) -> None:
+        """One pass over Phi for the block, then one rank at a time on the columns."""
+        new = [row for row in labels.rows if not self._held.has([row])]
+        if new:
+            self._held.add_(new, self._pass(self._directions(new)), self._pass(self._square_directions(new)))
+        for row, target, weight in zip(labels.rows, labels.targets, labels.weights, strict=True):
+            step = self._update_(row, target, self.ridge / float(weight))
+        for row in new:
+            self._held.drop_(row)
+        self._newest = step if len(labels.rows) == 1 else None
+
+    def _update_(self, row: int, target: Tensor, noise: float) -> Step:
+        """One rank for a held row; a negative noise takes a label out. Scalars come from the factor, not the arrays."""
+        column, squares = self._held.copy(row)
+        total, square, surprise = self._update_factor_(row, target, noise)
+        change = column * (column * (square / total**2)) - squares * (column * (2 / total))
+        self._held.update_(row, column, squares, total, square)
+        step = Step(row, target.to(self.mean), column, total, surprise, change)
+        self._add_(step, sign=1)
+        return step
+
+    def _update_factor_(self, row: int, target: Tensor, noise: float) -> tuple[float, float, Tensor]:
+        """F, M and W in float64; gives s = C_a[row, row] + noise, q of the row and (y - mean) / s, all as they were."""
+        phi = self.features[row].double()
+        inner = self._factor.t() @ phi  # p
+        crossed = self._factored_gram @ inner  # M p
+        total, square = float(inner @ inner) + noise, float(inner @ crossed)
+        direction = self._factor @ inner  # u
+        surprise = (target - self.initial[row].double() - phi @ self._weights) / total
+        self._weights.addr_(direction, surprise)
+        beta = 1 / (total * (1 + (noise / total) ** 0.5))
+        turned = beta * crossed - (beta**2 * square / 2) * inner
+        self._factored_gram.addmm_(torch.stack([inner, turned], 1), torch.stack([turned, inner]), alpha=-1)
+        self._factor.addr_(direction, inner, alpha=-beta)
+        return total, square, surprise.to(self.mean)
+
+    def _add_(self, step: Step, *, sign: int) -> None:
+        self.mean.addr_(step.column, step.surprise, alpha=sign)
+        self._variance.addcmul_(step.column, step.column, value=-sign / step.total)
+        if step.square_change is not None:
+            self._square_sums.add_(step.square_change, alpha=sign)
+
+    def _remove_(self, row: int, target: Tensor) -> bool:
+        if 1 - float(self._inner([row]).square().sum()) / self.ridge < FORGET_LIMIT:
+            return False
+        held = self._held.has([row])
+        if not held:
+            self._hold_(row)
+        self._update_(row, target.double(), -self.ridge)
+        if not held:
+            self._held.drop_(row)
+        return True
+
+    def _take_back_(self, step: Step) -> None:
+        self._update_factor_(step.row, step.target.double(), -self.ridge)
+        self._add_(step, sign=-1)
+        self._refresh_held_()
+
+    def _hold_(self, row: int) -> None:
+        self._held.add_([row], self._pass(self._directions([row])), self._pass(self._square_directions([row])))
+
+    def _release_(self, row: int) -> None:
+        self._held.drop_(row)

@@ -1,0 +1,52 @@
+"""A posterior from a kernel or from features, new or from its file."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from alcore.posterior.checks import PoolError
+from alcore.posterior.features import FeaturePosterior
+from alcore.posterior.model import Posterior
+from alcore.posterior.pairwise import PairwisePosterior
+from alcore.posterior.saving import PosteriorFileError, read_labels
+
+
+def make_posterior(
+    *,
+    kernel: Tensor | None = None,  # (N, N)
+    features: Tensor | None = None,  # (N, S)
+    outputs: Tensor,  # (N, K)
+    ridge: float,
+) -> Posterior:
+    """A posterior without labels, pairwise from a kernel or in the Frobenius form from features; ridge is absolute.
+
+    Outputs are taken to the dtype of kernel or features. Raises PoolError, NonFiniteError, RidgeError.
+    """
+    if kernel is not None and features is None:
+        return PairwisePosterior(kernel, outputs, ridge=ridge)
+    if features is not None and kernel is None:
+        return FeaturePosterior(features, outputs, ridge=ridge)
+    raise PoolError("a posterior needs a kernel or features, and only one of them")
+
+
+def load_posterior(
+    path: Path,
+    *,
+    kernel: Tensor | None = None,  # (N, N)
+    features: Tensor | None = None,  # (N, S)
+    outputs: Tensor,  # (N, K)
+) -> tuple[Posterior, dict[str, Any]]:
+    """The saved posterior rebuilt from its labels on the same kernel or features, and the caller's header.
+
+    Raises store.StoreError, PosteriorFileError when the pool is another one, and what make_posterior raises.
+    """
+    votes, state = read_labels(path)
+    posterior = make_posterior(kernel=kernel, features=features, outputs=outputs, ridge=state["ridge"])
+    if posterior.fingerprint() != state["pool"]:
+        raise PosteriorFileError(
+            f"{path.name} belongs to another pool: {state['pool']}, this one is {posterior.fingerprint()}"
+        )
+    posterior.votes = votes
+    posterior.refactor_()
+    return posterior, state["caller"]
