@@ -1,0 +1,330 @@
+"""The whole loop against known labels, without the web: what a strategy is worth before a person labels anything."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from alcore.acquisition.herding import herding_order
+from alcore.acquisition.lookahead import look_ahead_scores
+from alcore.acquisition.random import random_scores
+from alcore.acquisition.uncertainty import entropy_scores, margin_scores
+from alcore.datasets import Preprocessing, Progress
+from alcore.linearization import Linearization, linearize
+from alcore.metrics import accuracy
+from alcore.network import ImageNetwork, build_network, outputs
+from alcore.posterior import Posterior, make_posterior
+from alcore.regularization import FIRST_RIDGE, choose_ridge, mean_diagonal
+from alcore.training import TrainingOptions, train
+
+FIRST_TRAINING = 20
+GROWTH = 1.5
+RIDGE_EVERY = 20
+LookAheadForm = Literal["linear", "network"]
+Strategy = Literal["lookahead", "margin", "entropy", "random"]
+
+
+class SimulationError(ValueError):
+    """A simulation that cannot be run; the message says what does not fit."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a network is trained: first at max(2 K, 20) labels with two classes seen, then at 1.5 times as many."""
+
+    first: int
+    growth: float = GROWTH
+
+    @classmethod
+    def of_the_app(cls, classes: int) -> "Schedule":
+        """The app's own schedule for K classes."""
+        return cls(first=max(2 * classes, FIRST_TRAINING))
+
+    def after(self, labels: int) -> int:
+        """The label count at which the next network is due, `labels` being that of the last training (0: none)."""
+        return self.first if labels == 0 else math.ceil(self.growth * labels)
+
+    def counts(self, budget: int) -> tuple[int, ...]:
+        """Every label count at which a network is due within the budget, and the budget itself."""
+        due, found = self.after(0), set()
+        while due < budget:
+            found.add(due)
+            due = self.after(due)
+        return tuple(sorted(found | {budget}))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: rows in the order they were labelled, and held-out accuracy on the way.
+
+    `accuracies` are those of networks trained cold on the first `labels[t]` labels; `linear_accuracies[n - 1]` is the
+    linear model's after n labels; `trainings` are the label counts at which a network went live, `ridges` the
+    (label count, relative ridge) choices between them.
+    """
+
+    strategy: Strategy
+    form: LookAheadForm
+    seed: int
+    rows: tuple[int, ...]
+    labels: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    linear_accuracies: tuple[float, ...]
+    trainings: tuple[int, ...]
+    ridges: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The pictures and answers a simulation runs on, held-out ones last in every joint tensor.
+
+    Raises SimulationError.
+    """
+
+    images: Tensor  # (N, C, H, W)
+    labels: Tensor  # (N,)
+    test_images: Tensor  # (T, C, H, W)
+    test_labels: Tensor  # (T,)
+    classes: int
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels) or len(self.test_images) != len(self.test_labels):
+            raise SimulationError(
+                f"{len(self.images)} images have {len(self.labels)} labels, "
+                f"{len(self.test_images)} held-out images have {len(self.test_labels)}"
+            )
+        if len(self.images) == 0 or len(self.test_images) == 0:
+            raise SimulationError("a simulation needs images to label and held-out images")
+        if int(self.labels.min()) < 0 or int(self.labels.max()) >= self.classes:
+            raise SimulationError(f"labels must be from 0 to {self.classes - 1}, got up to {int(self.labels.max())}")
+
+    @property
+    def targets(self) -> Tensor:  # (N, K)
+        """One-hot answers of the pool."""
+        return torch.eye(self.classes)[self.labels]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The plain normalisation at the images' size."""
+        return Preprocessing.plain(size=self.images.shape[-1], channels=self.images.shape[1])
+
+
+def simulate(
+    images: Tensor,  # (N, C, H, W)
+    labels: Tensor,  # (N,)
+    test_images: Tensor,  # (T, C, H, W)
+    test_labels: Tensor,  # (T,)
+    *,
+    classes: int,
+    strategy: Strategy,
+    form: LookAheadForm = "linear",
+    budget: int = 200,
+    initial: int = FIRST_TRAINING,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    training: TrainingOptions | None = None,
+    sketch_size: int | None = None,
+    pairwise_limit: int = 3000,
+    progress: Progress | None = None,
+) -> Curve:
+    """Label `budget` images of the pool one at a time, as the app would, and measure on the held-out ones.
+
+    The first `initial` labels come in herding order of the untrained network's features; then each next image is the
+    strategy's best under the linear model that has taken in every answer. Networks are trained from scratch, with the
+    same seeds whatever the strategy, and linearised anew. Raises SimulationError.
+    Source: sequential mode of Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569.
+    """
+    study = Study(images, labels, test_images, test_labels, classes)
+    if not 0 <= initial <= budget <= len(images):
+        raise SimulationError(f"need 0 <= initial <= budget <= pool, got {initial}, {budget} and {len(images)}")
+    settings = _Settings(strategy, form, seed, training or TrainingOptions(), sketch_size, pairwise_limit)
+    loop = _Loop(study, settings, schedule or Schedule.of_the_app(classes), budget)
+    order = loop.herding_order(initial)
+    for label in range(1, budget + 1):
+        loop.absorb(order[label - 1] if label <= initial else loop.next_row())
+        if progress is not None:
+            progress(label / budget, f"{strategy}: {label} of {budget} labels")
+    return loop.curve()
+
+
+@dataclass(frozen=True)
+class _Settings:
+    strategy: Strategy
+    form: LookAheadForm
+    seed: int
+    training: TrainingOptions
+    sketch_size: int | None
+    pairwise_limit: int
+
+
+@dataclass
+class _Loop:
+    """The state of one run between labels."""
+
+    study: Study
+    settings: _Settings
+    schedule: Schedule
+    budget: int
+    rows: list[int] = field(default_factory=list)
+    trainings: list[int] = field(default_factory=list)
+    ridges: list[tuple[int, float]] = field(default_factory=list)
+    accuracies: dict[int, float] = field(default_factory=dict)
+    linear_accuracies: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.checkpoints = self.schedule.counts(self.budget)
+        self.rho = FIRST_RIDGE
+        untrained = build_network(
+            "small_cnn", classes=self.study.classes, preprocessing=self.study.preprocessing, seed=self.settings.seed
+        )
+        self._linearize(untrained, zero_outputs=True)
+
+    @property
+    def trained_at(self) -> int:
+        return self.trainings[-1] if self.trainings else 0
+
+    def herding_order(self, count: int) -> list[int]:
+        order: list[int] = herding_order(
+            kernel=self.view.pool_kernel, features=self.view.pool_features, count=count
+        ).tolist()
+        return order
+
+    def next_row(self) -> int:
+        """The best image that has no label yet; ties go to the lower row."""
+        candidates = torch.ones(len(self.study.images), dtype=torch.bool)
+        candidates[self.rows] = False
+        scores = self._scores(candidates).masked_fill(~candidates, -torch.inf)
+        return int(scores.argmax())
+
+    def _scores(self, candidates: Tensor) -> Tensor:
+        if self.settings.strategy == "random":
+            return random_scores(len(candidates), seed=self.settings.seed * 100_003 + len(self.rows))
+        if self.settings.strategy == "margin":
+            return margin_scores(self.posterior.mean)
+        if self.settings.strategy == "entropy":
+            return entropy_scores(self.posterior.mean)
+        return look_ahead_scores(self.posterior, candidates, self.settings.form)
+
+    def absorb(self, row: int) -> None:
+        """Take the true label in, then train, linearise or choose the ridge again where that is due."""
+        self.rows.append(row)
+        self.posterior.condition_([row], self.study.targets[[row]])
+        count = len(self.rows)
+        due = count >= self.schedule.after(self.trained_at) and len(set(self.study.labels[self.rows].tolist())) > 1
+        if due or count in self.checkpoints:
+            module = self._train()
+            if count in self.checkpoints:
+                self.accuracies[count] = accuracy(outputs(module, self.study.test_images), self.study.test_labels)
+            if due:
+                self.trainings.append(count)
+                self._linearize(module, zero_outputs=False)
+        elif (count - self.trained_at) % RIDGE_EVERY == 0:
+            self._choose_ridge()
+        predictions = self.view.held_out_mean(self.rows, self.study.targets[self.rows], self._absolute_ridge())
+        self.linear_accuracies.append(accuracy(predictions, self.study.test_labels))
+
+    def _train(self) -> ImageNetwork:
+        """A cold network: its seeds depend on the run and the number of labels, never on the strategy."""
+        seed = self.settings.seed * 100_003 + len(self.rows)
+        module = build_network(
+            "small_cnn", classes=self.study.classes, preprocessing=self.study.preprocessing, seed=seed
+        )
+        options = replace(self.settings.training, seed=seed)
+        train(module, self.study.images[self.rows], self.study.targets[self.rows], options=options)
+        return module
+
+    def _linearize(self, module: ImageNetwork, *, zero_outputs: bool) -> None:
+        """Pool and held-out images share one linearisation; the posterior sees the pool alone."""
+        pool = len(self.study.images)
+        pairwise = pool <= self.settings.pairwise_limit
+        together = torch.cat([self.study.images, self.study.test_images])
+        self.view = _View(
+            linearize(
+                module,
+                together,
+                seed=self.settings.seed,
+                size=self.settings.sketch_size,
+                pairwise_limit=len(together) if pairwise else 0,
+                zero_outputs=zero_outputs,
+            ),
+            pool,
+        )
+        self.posterior: Posterior = make_posterior(
+            kernel=self.view.pool_kernel,
+            features=self.view.pool_features,
+            outputs=self.view.linearization.outputs[:pool],
+            ridge=self._absolute_ridge(),
+        )
+        self.posterior.condition_(self.rows, self.study.targets[self.rows])
+
+    def _choose_ridge(self) -> None:
+        """By the one-step-ahead errors on the labels the live network has not seen."""
+        gram = self.view.similarity(self.rows)[self.rows]
+        residuals = self.study.targets[self.rows] - self.view.linearization.outputs[self.rows]
+        choice = choose_ridge(
+            gram, residuals, mean_diagonal=self.view.mean_diagonal, skip=self.trained_at, current=self.rho
+        )
+        if choice.rho != self.rho:
+            self.rho = choice.rho
+            self.posterior.set_ridge_(self._absolute_ridge())
+        self.ridges.append((len(self.rows), self.rho))
+
+    def _absolute_ridge(self) -> float:
+        return self.rho * self.view.mean_diagonal
+
+    def curve(self) -> Curve:
+        return Curve(
+            strategy=self.settings.strategy,
+            form=self.settings.form,
+            seed=self.settings.seed,
+            rows=tuple(self.rows),
+            labels=tuple(self.accuracies),
+            accuracies=tuple(self.accuracies.values()),
+            linear_accuracies=tuple(self.linear_accuracies),
+            trainings=tuple(self.trainings),
+            ridges=tuple(self.ridges),
+        )
+
+
+@dataclass(frozen=True)
+class _View:
+    """One linearisation of pool and held-out images, the pool's rows first."""
+
+    linearization: Linearization
+    pool: int
+
+    @property
+    def pool_kernel(self) -> Tensor | None:  # (N, N)
+        kernel = self.linearization.kernel
+        return None if kernel is None else kernel[: self.pool, : self.pool].contiguous()
+
+    @property
+    def pool_features(self) -> Tensor | None:  # (N, S)
+        features = self.linearization.features
+        return None if features is None else features[: self.pool]
+
+    @cached_property
+    def mean_diagonal(self) -> float:
+        """kbar of the pool, which makes a relative ridge absolute."""
+        return mean_diagonal(kernel=self.pool_kernel, features=self.pool_features)
+
+    def similarity(self, columns: Sequence[int]) -> Tensor:  # (N + T, n), float64
+        """Kernel of every image with the given rows."""
+        rows = list(columns)
+        if self.linearization.kernel is not None:
+            return self.linearization.kernel[:, rows].double()
+        if self.linearization.features is None:
+            raise SimulationError("the linearisation holds neither a kernel nor features")
+        features = self.linearization.features.double()
+        return features @ features[rows].t()
+
+    def held_out_mean(self, rows: Sequence[int], targets: Tensor, ridge: float) -> Tensor:  # (T, K)
+        """The linear model's predictions for the held-out images, solved from scratch in float64."""
+        similarity = self.similarity(rows)
+        gram = similarity[list(rows)] + ridge * torch.eye(len(rows), dtype=torch.float64)
+        f0 = self.linearization.outputs.double()
+        weights = torch.cholesky_solve(targets.double() - f0[list(rows)], torch.linalg.cholesky(gram))
+        return f0[self.pool :] + similarity[self.pool :] @ weights

@@ -1,0 +1,179 @@
+"""The loop asks for what its formulas say, one label at a time, and measures every strategy alike."""
+
+import pytest
+import torch
+
+from alcore.acquisition.herding import herding_order
+from alcore.datasets import Preprocessing
+from alcore.linearization import linearize
+from alcore.network import build_network
+from alcore.simulation import Schedule, SimulationError, simulate
+from alcore.training import TrainingOptions
+
+QUICK = TrainingOptions(epochs=1, minimum_steps=3)
+LATE = Schedule(first=1000)
+
+
+def bars(count, *, seed, size=16):
+    """Three classes: a bright bar on top, in the middle or at the bottom, in noise."""
+    generator = torch.Generator().manual_seed(seed)
+    images = 0.6 * torch.rand(count, 1, size, size, generator=generator)
+    labels = torch.randint(3, (count,), generator=generator)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 1 + 5 * label : 5 + 5 * label] += 0.3
+    return images, labels
+
+
+def run(*, strategy="lookahead", form="linear", pool=24, **options):
+    images, labels = bars(pool, seed=0)
+    held_out, held_out_labels = bars(9, seed=1)
+    defaults = {"classes": 3, "budget": 10, "initial": 3, "seed": 5, "training": QUICK, "schedule": Schedule(first=6)}
+    return simulate(images, labels, held_out, held_out_labels, strategy=strategy, form=form, **(defaults | options))
+
+
+def untrained_model():
+    """Kernel of pool and held-out images under the untrained network, in float64, as the simulation linearises it."""
+    images = torch.cat([bars(24, seed=0)[0], bars(9, seed=1)[0]])
+    module = build_network("small_cnn", classes=3, preprocessing=Preprocessing.plain(size=16, channels=1), seed=5)
+    return linearize(module, images, seed=5, zero_outputs=True).kernel.double()
+
+
+def believed(kernel, rows, ridge):
+    """Posterior mean and covariance by one solve, from f0 = 0."""
+    targets = torch.eye(3, dtype=torch.float64)[bars(24, seed=0)[1][rows]]
+    solve = torch.linalg.solve(kernel[rows][:, rows] + ridge * torch.eye(len(rows)), kernel[rows])
+    return solve.T @ targets, kernel - kernel[:, rows] @ solve
+
+
+def slow_look_ahead(mean, covariance, ridge, form):
+    """Sum over the pool of how far each prediction would move, candidate by candidate, image by image."""
+    scores = []
+    for j in range(len(mean)):
+        target = torch.zeros(3, dtype=torch.float64)
+        target[mean[j].argmax()] = 1
+        total = 0.0
+        for x in range(len(mean)):
+            after = mean[x] + covariance[x, j] / (covariance[j, j] + ridge) * (target - mean[j])
+            total += float((after - (mean[x] if form == "linear" else 0)).norm())
+        scores.append(total)
+    return scores
+
+
+def slow_margin(mean):
+    tops = [sorted(row, reverse=True) for row in mean.tolist()]
+    return [second - first for first, second, *_ in tops]
+
+
+def entropy_of_projection(mean):
+    """Entropy of the closest point of the simplex, found by bisection on the shift."""
+    scores = []
+    for row in mean:
+        low, high = float(row.min()) - 1, float(row.max())
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if (row - middle).clamp_min(0).sum() > 1 else (low, middle)
+        share = (row - low).clamp_min(0)
+        scores.append(-sum(p * torch.log(p) for p in share if p > 0))
+    return scores
+
+
+@pytest.mark.parametrize(
+    "strategy, form", [("lookahead", "linear"), ("lookahead", "network"), ("margin", "linear"), ("entropy", "linear")]
+)
+def test_every_image_asked_for_is_the_best_by_the_slow_formula_on_the_labels_so_far(strategy, form):
+    curve = run(strategy=strategy, form=form, schedule=LATE)
+    whole = untrained_model()
+    kernel = whole[:24, :24]
+    ridge = 0.1 * float(kernel.diagonal().mean())
+    for count in range(3, 10):
+        rows = list(curve.rows[:count])
+        mean, covariance = believed(kernel, rows, ridge)
+        if strategy == "lookahead":
+            scores = slow_look_ahead(mean, covariance, ridge, form)
+        else:
+            scores = slow_margin(mean) if strategy == "margin" else entropy_of_projection(mean)
+        free = [row for row in range(24) if row not in rows]
+        best = max(scores[row] for row in free)
+        assert float(scores[curve.rows[count]]) == pytest.approx(float(best), rel=1e-4, abs=1e-5)
+
+
+def test_the_linear_accuracy_is_that_of_one_solve_on_the_labels_so_far():
+    curve = run(schedule=LATE)
+    whole = untrained_model()
+    ridge = 0.1 * float(whole[:24, :24].diagonal().mean())
+    held_out_labels = bars(9, seed=1)[1]
+    for count, accuracy in enumerate(curve.linear_accuracies, start=1):
+        mean, _ = believed(whole, list(curve.rows[:count]), ridge)
+        assert accuracy == pytest.approx(float((mean[24:].argmax(dim=1) == held_out_labels).double().mean()))
+
+
+def test_the_first_labels_come_in_herding_order_and_no_image_is_labelled_twice():
+    curve = run(strategy="margin")
+    assert list(curve.rows[:3]) == herding_order(kernel=untrained_model()[:24, :24], count=3).tolist()
+    assert len(set(curve.rows)) == 10
+    assert len(curve.linear_accuracies) == 10
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+    assert run() == run()
+    assert run(strategy="random").rows != run(strategy="random", seed=6).rows
+
+
+def test_networks_are_measured_at_the_scheduled_counts_and_at_the_end():
+    assert run().labels == (6, 9, 10)
+    assert run(schedule=LATE).labels == (10,)
+    assert Schedule.of_the_app(10).counts(200) == (20, 30, 45, 68, 102, 153, 200)
+    assert Schedule.of_the_app(30).counts(100) == (60, 90, 100)
+
+
+def test_equal_labels_give_every_strategy_the_same_networks():
+    curves = [run(strategy=name, initial=10) for name in ("lookahead", "margin", "entropy", "random")]
+    assert len({curve.rows for curve in curves}) == 1
+    assert len({curve.accuracies for curve in curves}) == 1
+
+
+def test_a_pool_of_one_class_is_not_trained_on_until_a_second_class_is_seen():
+    images, labels = bars(24, seed=0)
+    order = herding_order(kernel=untrained_model()[:24, :24], count=24)
+    labels[:] = 0
+    labels[order[8:]] = 1
+    curve = simulate(
+        images, labels, *bars(9, seed=1), classes=3, strategy="random", budget=12, initial=12, seed=5, training=QUICK,
+        schedule=Schedule(first=6),
+    )  # fmt: skip
+    assert curve.trainings == (9,)
+    assert curve.labels == (6, 9, 12)
+    assert run(pool=24, budget=12).trainings == (6, 9)
+
+
+def test_the_ridge_is_chosen_again_every_twenty_labels_between_trainings():
+    curve = run(pool=50, budget=45, schedule=LATE)
+    assert [count for count, _ in curve.ridges] == [20, 40]
+    late = run(pool=50, budget=45, schedule=Schedule(first=22, growth=10))
+    assert [count for count, _ in late.ridges] == [20, 42]
+
+
+def test_beyond_the_pairwise_limit_the_loop_runs_on_sketched_features():
+    curve = run(pairwise_limit=10, sketch_size=64)
+    assert len(set(curve.rows)) == 10
+    assert curve.labels == (6, 9, 10)
+    assert curve.rows[:3] != run().rows[:3] or curve.rows != run().rows
+
+
+def test_progress_is_told_after_every_label():
+    seen = []
+    run(strategy="random", budget=4, progress=lambda share, words: seen.append((share, words)))
+    assert seen[0] == (0.25, "random: 1 of 4 labels")
+    assert [share for share, _ in seen] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_simulations_that_cannot_be_run_are_explained():
+    with pytest.raises(SimulationError, match="got 3, 30 and 24"):
+        run(budget=30)
+    with pytest.raises(SimulationError, match="got 11, 10 and 24"):
+        run(initial=11)
+    with pytest.raises(SimulationError, match="from 0 to 1, got up to 2"):
+        run(classes=2)
+    images, labels = bars(4, seed=0)
+    with pytest.raises(SimulationError, match="4 images have 3 labels"):
+        simulate(images, labels[:3], images, labels, classes=3, strategy="random", budget=2)
