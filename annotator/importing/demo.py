@@ -6,7 +6,7 @@ neither says which digit a picture shows.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from annotator.actions.projects import ClassSpec, add_member, create_project
-from annotator.importing.files import import_path
+from annotator.importing.files import Progress, import_path
 from annotator.models import Membership, Project
 
 NAME = "Handwritten digits"
@@ -30,7 +30,7 @@ def make_demo_project(
     admin: User,
     annotators: Sequence[User],
     upload_folder: Path,
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Project:
     """Return the demo project with all its images, made or completed; running it twice adds nothing."""
     project = Project.objects.filter(name=NAME, created_by=admin).first()
