@@ -77,11 +77,14 @@ def create_project(
     hide_predictions: bool = False,
     guidelines: str = "",
     seed: int | None = None,
+    slug: str = "",
 ) -> Project:
     """Make a project whose first admin is `user`. Raises ProjectError, and ClassError for its classes."""
+    if slug in RESERVED_SLUGS:
+        raise ProjectError(f"“{slug}” is the address of another page: choose another one.", field="slug")
     project = Project(
         name=name.strip(),
-        slug=free_slug(name),
+        slug=slug or free_slug(name),
         strategy=strategy,
         network=network,
         training_strength=training_strength,
