@@ -1,5 +1,7 @@
 """The loop asks for what its formulas say, one label at a time, and measures every strategy alike."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from alcore.datasets import Preprocessing
 from alcore.linearization import linearize
 from alcore.network import build_network
 from alcore.simulation import Schedule, SimulationError, simulate
-from alcore.training import TrainingOptions
+from alcore.training import TrainingOptions, train
 
 QUICK = TrainingOptions(epochs=1, minimum_steps=3)
 LATE = Schedule(first=1000)
@@ -31,22 +33,30 @@ def run(*, strategy="lookahead", form="linear", pool=24, **options):
     return simulate(images, labels, held_out, held_out_labels, strategy=strategy, form=form, **(defaults | options))
 
 
-def untrained_model():
-    """Kernel of pool and held-out images under the untrained network, in float64, as the simulation linearises it."""
-    images = torch.cat([bars(24, seed=0)[0], bars(9, seed=1)[0]])
-    module = build_network("small_cnn", classes=3, preprocessing=Preprocessing.plain(size=16, channels=1), seed=5)
-    return linearize(module, images, seed=5, zero_outputs=True).kernel.double()
+def model_of(curve, *, trained_on=0, pool=24):
+    """Kernel and outputs of pool and held-out images, float64, for the network that was live in the simulation."""
+    images, labels = bars(pool, seed=0)
+    together = torch.cat([images, bars(9, seed=1)[0]])
+    seed = 5 * 100_003 + trained_on if trained_on else 5
+    module = build_network("small_cnn", classes=3, preprocessing=Preprocessing.plain(size=16, channels=1), seed=seed)
+    if trained_on:
+        rows = list(curve.rows[:trained_on])
+        train(module, images[rows], torch.eye(3)[labels[rows]], options=dataclasses.replace(QUICK, seed=seed))
+    found = linearize(module, together, seed=5, zero_outputs=not trained_on)
+    return found.kernel.double(), found.outputs.double()
 
 
-def believed(kernel, rows, ridge):
-    """Posterior mean and covariance by one solve, from f0 = 0."""
-    targets = torch.eye(3, dtype=torch.float64)[bars(24, seed=0)[1][rows]]
+def believed(model, rows, rho, *, pool=24):
+    """Posterior mean and covariance by one solve, and the absolute ridge."""
+    kernel, f0 = model
+    ridge = rho * float(kernel[:pool, :pool].diagonal().mean())
+    residuals = torch.eye(3, dtype=torch.float64)[bars(pool, seed=0)[1][rows]] - f0[rows]
     solve = torch.linalg.solve(kernel[rows][:, rows] + ridge * torch.eye(len(rows)), kernel[rows])
-    return solve.T @ targets, kernel - kernel[:, rows] @ solve
+    return f0 + solve.T @ residuals, kernel - kernel[:, rows] @ solve, ridge
 
 
-def slow_look_ahead(mean, covariance, ridge, form):
-    """Sum over the pool of how far each prediction would move, candidate by candidate, image by image."""
+def slow_look_ahead(mean, covariance, ridge, f0):
+    """Sum over the pool of how far each prediction would be from the present one (or from f0), image by image."""
     scores = []
     for j in range(len(mean)):
         target = torch.zeros(3, dtype=torch.float64)
@@ -54,7 +64,7 @@ def slow_look_ahead(mean, covariance, ridge, form):
         total = 0.0
         for x in range(len(mean)):
             after = mean[x] + covariance[x, j] / (covariance[j, j] + ridge) * (target - mean[j])
-            total += float((after - (mean[x] if form == "linear" else 0)).norm())
+            total += float((after - (mean[x] if f0 is None else f0[x])).norm())
         scores.append(total)
     return scores
 
@@ -77,41 +87,70 @@ def entropy_of_projection(mean):
     return scores
 
 
-@pytest.mark.parametrize(
+def assert_best_by_the_slow_formula(curve, model, count, *, rho=0.1, pool=24):
+    """The image labelled after `count` labels is the best of those without a label."""
+    rows = list(curve.rows[:count])
+    mean, covariance, ridge = believed(model, rows, rho, pool=pool)
+    mean, covariance = mean[:pool], covariance[:pool, :pool]
+    if curve.strategy == "lookahead":
+        scores = slow_look_ahead(mean, covariance, ridge, model[1] if curve.form == "network" else None)
+    else:
+        scores = slow_margin(mean) if curve.strategy == "margin" else entropy_of_projection(mean)
+    best = max(scores[row] for row in range(pool) if row not in rows)
+    assert float(scores[curve.rows[count]]) == pytest.approx(float(best), rel=1e-4, abs=1e-5)
+
+
+EVERY_STRATEGY = pytest.mark.parametrize(
     "strategy, form", [("lookahead", "linear"), ("lookahead", "network"), ("margin", "linear"), ("entropy", "linear")]
 )
+
+
+@EVERY_STRATEGY
 def test_every_image_asked_for_is_the_best_by_the_slow_formula_on_the_labels_so_far(strategy, form):
     curve = run(strategy=strategy, form=form, schedule=LATE)
-    whole = untrained_model()
-    kernel = whole[:24, :24]
-    ridge = 0.1 * float(kernel.diagonal().mean())
+    model = model_of(curve)
     for count in range(3, 10):
-        rows = list(curve.rows[:count])
-        mean, covariance = believed(kernel, rows, ridge)
-        if strategy == "lookahead":
-            scores = slow_look_ahead(mean, covariance, ridge, form)
-        else:
-            scores = slow_margin(mean) if strategy == "margin" else entropy_of_projection(mean)
-        free = [row for row in range(24) if row not in rows]
-        best = max(scores[row] for row in free)
-        assert float(scores[curve.rows[count]]) == pytest.approx(float(best), rel=1e-4, abs=1e-5)
+        assert_best_by_the_slow_formula(curve, model, count)
+
+
+@EVERY_STRATEGY
+def test_after_a_training_images_are_asked_for_by_the_new_network_with_all_labels_taken_in(strategy, form):
+    curve = run(strategy=strategy, form=form, schedule=Schedule(first=6, growth=10))
+    assert curve.trainings == (6,)
+    model = model_of(curve, trained_on=6)
+    for count in range(6, 10):
+        assert_best_by_the_slow_formula(curve, model, count)
+
+
+def test_after_the_ridge_was_chosen_images_are_asked_for_at_that_ridge():
+    curve = run(pool=50, budget=25, schedule=LATE)
+    [(count, rho)] = curve.ridges
+    assert count == 20
+    assert rho != 0.1
+    model = model_of(curve, pool=50)
+    for count in range(20, 25):
+        assert_best_by_the_slow_formula(curve, model, count, rho=rho, pool=50)
 
 
 def test_the_linear_accuracy_is_that_of_one_solve_on_the_labels_so_far():
-    curve = run(schedule=LATE)
-    whole = untrained_model()
-    ridge = 0.1 * float(whole[:24, :24].diagonal().mean())
+    curve = run(schedule=Schedule(first=6, growth=10))
+    untrained, trained = model_of(curve), model_of(curve, trained_on=6)
     held_out_labels = bars(9, seed=1)[1]
     for count, accuracy in enumerate(curve.linear_accuracies, start=1):
-        mean, _ = believed(whole, list(curve.rows[:count]), ridge)
+        mean, _, _ = believed(trained if count >= 6 else untrained, list(curve.rows[:count]), 0.1)
         assert accuracy == pytest.approx(float((mean[24:].argmax(dim=1) == held_out_labels).double().mean()))
+
+
+def herding_rows(count):
+    return herding_order(kernel=model_of(None)[0][:24, :24], count=count)
 
 
 def test_the_first_labels_come_in_herding_order_and_no_image_is_labelled_twice():
     curve = run(strategy="margin")
-    assert list(curve.rows[:3]) == herding_order(kernel=untrained_model()[:24, :24], count=3).tolist()
-    assert len(set(curve.rows)) == 10
+    assert list(curve.rows[:3]) == herding_rows(3).tolist()
     assert len(curve.linear_accuracies) == 10
+    for strategy in ("random", "lookahead"):
+        assert sorted(run(strategy=strategy, budget=24).rows) == list(range(24))
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another():
@@ -134,7 +173,7 @@ def test_equal_labels_give_every_strategy_the_same_networks():
 
 def test_a_pool_of_one_class_is_not_trained_on_until_a_second_class_is_seen():
     images, labels = bars(24, seed=0)
-    order = herding_order(kernel=untrained_model()[:24, :24], count=24)
+    order = herding_rows(24)
     labels[:] = 0
     labels[order[8:]] = 1
     curve = simulate(
