@@ -196,7 +196,7 @@ SPECTACULAR_SETTINGS = {
 
 # Celery. The default broker is a folder: no server to install (config/broker.py).
 BROKER_URL = env.str("BROKER_URL", "")
-CELERY_BROKER_URL = BROKER_URL or "folder://"
+CELERY_BROKER_URL = BROKER_URL or "folder://localhost"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = (
     {} if BROKER_URL else {"folder": str(BROKER_DIR), "polling_interval": 0.01}
 )
@@ -218,7 +218,7 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("FORESIGHT_LOG_LEVEL", "INFO")},
-    "loggers": {"axes": {"level": "WARNING"}},
+    "loggers": {"axes": {"level": "WARNING"}, "celery.worker.strategy": {"level": "WARNING"}},
 }
 
 # How the queue behaves.

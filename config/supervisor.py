@@ -249,8 +249,8 @@ class Supervisor:
 
 def serve(options: argparse.Namespace) -> None:
     """Run the server until it is stopped. Raises StartError."""
-    check_port(options.host, options.port)
     with locked(options.data):
+        check_port(options.host, options.port)
         environment = environment_for(options.data, host=options.host, port=options.port)
         specs = child_specs(environment)
         url = url_of(options.host, options.port)
