@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 
 from annotator.models import AnnotationSession, Image, Membership, Project
+from annotator.queries import projects
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,17 @@ def image_for_member(user: User | AnonymousUser, image_id: int) -> Image:
     if image is None:
         raise Http404("No such image.")
     return image
+
+
+def signed_in(user: User | AnonymousUser) -> User:
+    """Return the person who is signed in; PermissionDenied when nobody is (the middleware asks for that before)."""
+    if isinstance(user, User):
+        return user
+    raise PermissionDenied("Please sign in first.")
+
+
+def project_maker(user: User | AnonymousUser) -> User:
+    """Return whoever may make projects: staff, and the admins of a project; PermissionDenied for everybody else."""
+    if isinstance(user, User) and projects.may_create_projects(user):
+        return user
+    raise PermissionDenied("Only an admin may make a project.")

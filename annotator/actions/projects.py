@@ -4,10 +4,13 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from django.utils.text import slugify
 
 from annotator.actions.sending import send_task
@@ -32,6 +35,7 @@ COLOURS = (
 )
 MAX_CLASSES = 1_000
 MAX_NAME = 100
+DOUBLE_PRESS_SECONDS = 30
 
 
 class ProjectError(ValueError):
@@ -99,6 +103,16 @@ def create_project(
     Membership.objects.create(user=user, project=project, role=Membership.Role.ADMIN)
     add_classes(project=project, classes=classes)
     return project
+
+
+@transaction.atomic
+def create_project_once(*, user: User, name: str, classes: Sequence[ClassSpec], **settings: Any) -> Project:
+    """Make a project, unless its maker made one of that name a moment ago: a button pressed twice makes one project."""
+    # The maker's row is the lock that has the second request wait for the first.
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    moment = timezone.now() - timedelta(seconds=DOUBLE_PRESS_SECONDS)
+    twin = Project.objects.filter(created_by=user, name=name.strip(), created_at__gte=moment).first()
+    return twin or create_project(user=user, name=name, classes=classes, **settings)
 
 
 def free_slug(name: str) -> str:
@@ -244,11 +258,12 @@ def change_role(*, project: Project, membership_id: int, role: str) -> Membershi
 
 
 @transaction.atomic
-def remove_member(*, project: Project, membership_id: int) -> None:
-    """Take a person out of the project; their answers stay. Raises MemberError, LastAdminError."""
+def remove_member(*, project: Project, membership_id: int) -> User:
+    """Take a person out of the project and return them; their answers stay. Raises MemberError, LastAdminError."""
     membership = locked_member(project, membership_id)
     keep_an_admin(project, membership)
     membership.delete()
+    return membership.user
 
 
 def check_role(role: str) -> None:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
+from django.contrib.auth.models import User
+from django.db.models import BooleanField, Count, ExpressionWrapper, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
 from annotator.models import Annotation, Image, Job, LabelClass, Linearization, Membership, Project
-from annotator.queries.labelling import current_annotations, current_labels
+from annotator.queries.labelling import current_annotations, current_labels, learner_is_running
 
 SHOWN_JOBS = 10
 
@@ -41,10 +43,8 @@ class Step:
     now: bool
 
 
-def may_create_projects(user: User | AnonymousUser) -> bool:
+def may_create_projects(user: User) -> bool:
     """Say whether somebody may make projects: staff, and whoever is admin of a project already."""
-    if not isinstance(user, User):
-        return False
     return user.is_staff or user.memberships.filter(role=Membership.Role.ADMIN).exists()
 
 
@@ -70,7 +70,7 @@ def project_overview(project: Project) -> Overview:
     labels = current_labels(project).aggregate(labelled=Count("image", distinct=True), labels=Count("pk"))
     live = Linearization.objects.filter(project=project, state=Linearization.State.LIVE)
     return Overview(
-        images=Image.objects.filter(project=project, deleted_at=None).count(),
+        images=image_count(project),
         classes=project.classes.count(),
         people=project.memberships.count(),
         network_number=live.values_list("network_version__number", flat=True).first(),
@@ -97,15 +97,33 @@ def import_jobs(project: Project) -> list[Job]:
     return list(jobs(project).filter(kind=Job.Kind.IMPORT)[:SHOWN_JOBS])
 
 
+def image_count(project: Project) -> int:
+    return Image.objects.filter(project=project, deleted_at=None).count()
+
+
 def members(project: Project) -> list[Membership]:
-    """Return the people of a project, each with `label_count`, the labels of theirs that count now."""
+    """Return the people of a project, each with `label_count`, the labels of theirs that count now.
+
+    `is_waiting` says that an account was made for them here and waits for its first sign-in.
+    """
     labels = current_labels(project).filter(user=OuterRef("user"), project=OuterRef("project"))
-    people = project.memberships.select_related("user").annotate(label_count=count_of(labels, "pk"))
+    people = project.memberships.select_related("user").annotate(
+        label_count=count_of(labels, "pk"),
+        is_waiting=ExpressionWrapper(
+            Q(user__last_login=None, user__is_staff=False, user__password__startswith=UNUSABLE_PASSWORD_PREFIX),
+            output_field=BooleanField(),
+        ),
+    )
     return list(people.order_by("user__username"))
 
 
 def classes(project: Project) -> list[LabelClass]:
     return list(project.classes.all())
+
+
+def learner_runs() -> bool:
+    """Say whether a learner was seen alive in the last half minute."""
+    return learner_is_running(now=timezone.now())
 
 
 def next_steps(overview: Overview, project_jobs: list[Job]) -> list[Step]:

@@ -1,0 +1,189 @@
+"""The admin's forms: a project, its classes, its images, its people."""
+
+from collections.abc import Sequence
+from copy import copy
+
+from django import forms
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import UploadedFile
+from django.http import QueryDict
+
+from annotator.models import LabelClass, Membership, Project
+
+MAX_FILES = 1_000
+CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
+STRATEGY_HELP = {
+    Project.Strategy.LOOKAHEAD: "the image whose label would change the most predictions",
+    Project.Strategy.MARGIN: "the image between two classes",
+    Project.Strategy.ENTROPY: "the image the model is least sure about",
+    Project.Strategy.RANDOM: "any image, for comparison",
+}
+
+
+class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
+    """What may change while people label."""
+
+    audit_share = forms.FloatField(
+        label="Audit images (per cent)",
+        min_value=0,
+        max_value=100,
+        help_text="Drawn at random to measure accuracy honestly. 5 means one in twenty.",
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+
+    class Meta:
+        model = Project
+        fields = (
+            "name",
+            "guidelines",
+            "strategy",
+            "training_strength",
+            "audit_share",
+            "retrain_growth",
+            "overlap",
+            "hide_predictions",
+        )
+        labels = {
+            "strategy": "Order of the images",
+            "retrain_growth": "Train again when the labels have grown by a factor of",
+            "overlap": "Labels wanted per image",
+            "hide_predictions": "Hide the model's predictions until after the answer",
+        }
+        help_texts = {
+            "guidelines": "Shown to annotators with the key H: what belongs to each class, what to do in doubt.",
+            "training_strength": "How far training moves the network. Medium suits most pools.",
+            "overlap": "More than 1 has several people label the same image.",
+            "hide_predictions": "Predictions save time, and they bias people.",
+        }
+        widgets = {"guidelines": forms.Textarea(attrs={"rows": 6})}
+
+    def __init__(self, data: QueryDict | None = None, *, instance: Project | None = None) -> None:
+        # A form writes into its instance even when it is invalid: the page goes on showing the real project.
+        super().__init__(data, instance=copy(instance))
+        strategy = self.fields["strategy"]
+        assert isinstance(strategy, forms.TypedChoiceField)  # noqa: S101 -- made so by the model's choices
+        strategy.choices = [(choice.value, f"{choice.label}: {STRATEGY_HELP[choice]}") for choice in Project.Strategy]
+        if self.instance.audit_share is not None:
+            self.initial["audit_share"] = round(100 * self.instance.audit_share, 4)
+
+    def clean_audit_share(self) -> float:
+        return float(self.cleaned_data["audit_share"]) / 100
+
+
+class ProjectForm(SettingsForm):
+    """A new project."""
+
+    classes = forms.CharField(
+        label="Classes",
+        help_text=CLASSES_HELP,
+        widget=forms.Textarea(attrs={"rows": 6, "data-classes": "", "spellcheck": "false"}),
+    )
+
+    class Meta(SettingsForm.Meta):
+        fields = (
+            "name",
+            "guidelines",
+            "network",
+            "training_strength",
+            "strategy",
+            "audit_share",
+            "overlap",
+            "hide_predictions",
+        )
+
+    def clean_classes(self) -> list[tuple[str, str]]:
+        return parse_classes(self.cleaned_data["classes"])
+
+
+class AddClassesForm(forms.Form):
+    """More classes for a project that exists."""
+
+    classes = forms.CharField(
+        label="Add classes",
+        help_text=f"{CLASSES_HELP} The network learns them at its next training.",
+        widget=forms.Textarea(attrs={"rows": 3, "data-classes": "", "spellcheck": "false"}),
+    )
+
+    def clean_classes(self) -> list[tuple[str, str]]:
+        return parse_classes(self.cleaned_data["classes"])
+
+
+def parse_classes(text: str) -> list[tuple[str, str]]:
+    """Return (name, key) for every line that is not empty; the key stands behind a bar."""
+    pairs = [line.rpartition("|") if "|" in line else (line, "", "") for line in text.splitlines() if line.strip()]
+    if not pairs:
+        raise forms.ValidationError("Name at least one class.")
+    return [(name.strip(), key.strip()) for name, _bar, key in pairs]
+
+
+class ClassForm(forms.Form):
+    """One class of a project; its place in all arrays never changes."""
+
+    index = forms.IntegerField(widget=forms.HiddenInput)
+    name = forms.CharField(max_length=100)
+    key = forms.CharField(
+        max_length=1, required=False, widget=forms.TextInput(attrs={"size": 2, "autocomplete": "off"})
+    )
+    colour = forms.CharField(widget=forms.TextInput(attrs={"type": "color"}))
+
+
+ClassFormSet = forms.formset_factory(ClassForm, extra=0, absolute_max=1_000, max_num=1_000)
+
+
+def class_rows(classes: Sequence[LabelClass]) -> list[dict[str, object]]:
+    """Return what the class forms begin with."""
+    return [{"index": found.index, "name": found.name, "key": found.key, "colour": found.colour} for found in classes]
+
+
+class ManyFiles(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class ManyFilesField(forms.FileField):
+    """One or more files."""
+
+    def clean(self, data: object, initial: object = None) -> "list[UploadedFile[bytes]]":
+        files = data if isinstance(data, (list, tuple)) else [data]
+        if len(files) > MAX_FILES:
+            raise forms.ValidationError(f"At most {MAX_FILES:,} files at once: put them in one zip.")
+        return [super(ManyFilesField, self).clean(file, initial) for file in files]
+
+
+class UploadForm(forms.Form):
+    """Pictures for the pool."""
+
+    pictures = ManyFilesField(
+        label="Pictures or zip archives",
+        allow_empty_file=True,
+        max_length=500,
+        widget=ManyFiles(attrs={"accept": ".zip,application/zip,image/*", "multiple": True}),
+        error_messages={"required": "Choose a zip archive or some pictures first."},
+    )
+    labels_from_folders = forms.BooleanField(
+        label="Folders are labels",
+        required=False,
+        help_text="The first folder inside the zip names the class of its images; classes that are missing are made.",
+    )
+
+
+class MemberForm(forms.Form):
+    """Somebody with an account joins."""
+
+    username = forms.CharField(max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    role = forms.ChoiceField(choices=Membership.Role.choices, initial=Membership.Role.ANNOTATOR)
+
+
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(choices=Membership.Role.choices)
+
+
+class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
+    """Somebody without an account joins: the page then shows a link to sign in with, once."""
+
+    role = forms.ChoiceField(choices=Membership.Role.choices, initial=Membership.Role.ANNOTATOR)
+
+    class Meta:
+        model = User
+        fields = ("username",)
+        help_texts = {"username": "Letters, digits and @ . + - _"}
+        widgets = {"username": forms.TextInput(attrs={"autocomplete": "off"})}

@@ -1,0 +1,61 @@
+"""Downloads of what was labelled, streamed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from annotator import access
+from annotator.exporting import csv, image_folder, jsonl
+from annotator.models import Project
+from annotator.queries import projects as queries
+
+
+@dataclass(frozen=True)
+class Format:
+    """How an export is made and named; `events` says that it can hold every event, too."""
+
+    stream: Callable[..., Iterator[bytes]]
+    content_type: str
+    ending: str
+    events: bool
+
+
+FORMATS = {
+    "csv": Format(csv.stream, csv.CONTENT_TYPE, "csv", events=True),
+    "jsonl": Format(jsonl.stream, jsonl.CONTENT_TYPE, "jsonl", events=True),
+    "zip": Format(image_folder.stream, image_folder.CONTENT_TYPE, "zip", events=False),
+}
+
+
+@require_GET
+def project_exports(request: HttpRequest, slug: str) -> HttpResponse:
+    """Which downloads there are, and how much they hold."""
+    found = access.for_admin(request.user, slug)
+    overview = queries.project_overview(found.project)
+    context = {"access": found, "project": found.project, "overview": overview}
+    return render(request, "annotator/project_exports.html", context)
+
+
+@require_GET
+def project_export(request: HttpRequest, slug: str, file_format: str) -> HttpResponseBase:
+    """Send an export while it is read; `?events=all` has every event instead of the labels that count now."""
+    found = access.for_admin(request.user, slug)
+    chosen = FORMATS.get(file_format)
+    if chosen is None:
+        raise Http404("No such format.")
+    all_events = chosen.events and request.GET.get("events") == "all"
+    pieces = chosen.stream(found.project, all_events=True) if all_events else chosen.stream(found.project)
+    name = file_name(found.project, chosen, all_events=all_events)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingHttpResponse(pieces, content_type=chosen.content_type, headers=headers)
+
+
+def file_name(project: Project, chosen: Format, *, all_events: bool) -> str:
+    """Return the download's name: letters, digits and dashes only, since a slug has no others."""
+    what = "events" if all_events else "labels"
+    return f"{project.slug}-{what}-{timezone.localdate():%Y%m%d}.{chosen.ending}"
