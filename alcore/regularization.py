@@ -54,12 +54,12 @@ def one_step_ahead_errors(
     """Mean ||y_t - mean_{t-1}[i_t]||^2 over the labels after the first `skip`, for every absolute ridge.
 
     Each label is predicted before it is absorbed: the innovations are Ch[t, t] (Ch^-1 R)[t] of one Cholesky factor of
-    the kernel + lam I. NaN when no label is left. Raises RegularizationError, NonFiniteError, SingularKernelError.
+    the kernel + lam I. Raises RegularizationError, NonFiniteError, SingularKernelError.
     Source: prequential errors, Dawid 1984; innovations by Cholesky, Rasmussen and Williams 2006, section 5.4.
     """
     kernel, residuals = _checked(kernel_rows, residuals)
-    if skip < 0:
-        raise RegularizationError(f"{skip} labels cannot be skipped")
+    if not 0 <= skip < len(kernel):
+        raise RegularizationError(f"{skip} of {len(kernel)} labels cannot be skipped: none would be left to predict")
     errors = []
     for ridge in ridges:
         lower = factor(kernel + _positive(ridge) * torch.eye(len(kernel)).to(kernel))

@@ -25,6 +25,7 @@ __all__ = [
     "AnswerRanking",
     "CandidateError",
     "Form",
+    "FormError",
     "RankedImage",
     "exact_scores",
     "look_ahead_scores",
@@ -33,9 +34,14 @@ __all__ = [
 ]
 
 Form = Literal["linear", "network"]
+FORMS: tuple[Form, ...] = ("linear", "network")
 HEAD = 64  # candidates of each answer that are scored exactly in the Frobenius form
 BLOCK = 256  # columns of the covariance formed at once
 BOUND_SLACK = 1.001  # bounds come from arrays that may have drifted by a thousandth
+
+
+class FormError(ValueError):
+    """The look-ahead is measured against something that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,10 @@ class Outlook:
     covariance: Covariance
     means: AnswerMeans
     form: Form
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise FormError(f"look-ahead is against the {' or the '.join(FORMS)} model, not {self.form!r}")
 
     def frobenius(self, answers: Sequence[int | None]) -> list[Tensor]:  # of (N,)
         """A2_j of every image under every answer: the root of the sum of squares in place of the sum of norms."""
@@ -188,8 +198,8 @@ def rank_after_answers(
     """The ranking that would hold after each answer for `row`, from one covariance: it does not depend on the answer.
 
     An answer is a class, or None when the row is skipped: then its pending effect is taken out. The row itself is
-    never ranked. Raises RowError, TargetError for a class that does not exist, CandidateError, NonFiniteError,
-    SingularKernelError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, sequential selection.
+    never ranked. Raises RowError, TargetError for a class that does not exist, FormError, CandidateError,
+    NonFiniteError, SingularKernelError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, sequential selection.
     """
     open_rows = checked_candidates(candidates, posterior, top=top).clone()
     rankings: dict[int | None, AnswerRanking] = {}

@@ -82,9 +82,6 @@ class FeaturePosterior(Posterior):
         mean_error = (self.mean[self.probes] - mean).abs().amax(1)
         return float(torch.stack([variance_error, square_error, mean_error]).max())
 
-    def _labelled_column(self, row: int) -> Tensor:  # (N,)
-        return self.answer_columns([row])[:, 0]
-
     def _inner(self, rows: Sequence[int] | Tensor) -> Tensor:  # (S, b) float64, F^T Phi_rows^T
         return torch.mm(self._factor.t(), self.features[rows].double().t())
 
@@ -176,6 +173,10 @@ class FeaturePosterior(Posterior):
         if not held:
             self._held.drop_(row)
         return True
+
+    def _shift_(self, row: int, change: Tensor) -> None:
+        self._weights.addr_(self._directions([row])[:, 0], change)
+        self.mean.addr_(self.answer_columns([row])[:, 0], change.to(self.mean))
 
     def _take_back_(self, step: Step) -> None:
         self._update_factor_(step.row, step.target.double(), -self.ridge)

@@ -160,7 +160,7 @@ class Posterior(ABC):
         place, old = self._find(row, old)
         new = checked_targets(new[None], 1, self.initial)[0]
         self._newest = None
-        self.mean.addr_((self._labelled_column(row) / self.ridge).to(self.mean), new - old)
+        self._shift_(row, (new.double() - old.double()) / self.ridge)
         self.votes[row][place] = new.clone()
         self._changed_(1)
 
@@ -278,8 +278,8 @@ class Posterior(ABC):
         """C_a @ matrix."""
 
     @abstractmethod
-    def _labelled_column(self, row: int) -> Tensor:  # (N,)
-        """C_a[:, row] of a labelled row, at the precision that dividing it by lam asks for."""
+    def _shift_(self, row: int, change: Tensor) -> None:
+        """mean += C_a[:, row] change^T for a labelled row, change (K,) in float64."""
 
     @abstractmethod
     def leave_one_out(self) -> tuple[list[int], Tensor]:

@@ -129,6 +129,9 @@ class PairwisePosterior(Posterior):
         self._add_(Step(row, target, column.to(self.mean), total, surprise.to(self.mean), None), sign=1)
         return True
 
+    def _shift_(self, row: int, change: Tensor) -> None:
+        self.mean += torch.outer(self._labelled_column(row), change).to(self.mean)
+
     def _labelled_column(self, row: int) -> Tensor:  # (N,) float64
         """C_a[:, row] = K_.L A^-1 e_row lam / w from the labels: no rounding of past updates is amplified."""
         labels = self._labels()
