@@ -143,7 +143,7 @@ class ManyFilesField(forms.FileField):
     """One or more files."""
 
     def clean(self, data: object, initial: object = None) -> "list[UploadedFile[bytes]]":
-        files = data if isinstance(data, (list, tuple)) else [data]
+        files = data if isinstance(data, (list, tuple)) and data else [None]
         if len(files) > MAX_FILES:
             raise forms.ValidationError(f"At most {MAX_FILES:,} files at once: put them in one zip.")
         return [super(ManyFilesField, self).clean(file, initial) for file in files]
