@@ -140,7 +140,9 @@ def child_specs(environment: Mapping[str, str]) -> list[ChildSpec]:
 def manage(environment: Mapping[str, str], *arguments: str) -> None:
     """Run a management command with its output on the terminal. Raises StartError."""
     command = tethered([sys.executable, str(ROOT / "manage.py"), *arguments])
-    if subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode != 0:
+    variables = {**os.environ, **environment}
+    # In a session of its own, so that Ctrl-C reaches us alone: we end it, and it shows no traceback.
+    if subprocess.run(command, cwd=ROOT, env=variables, check=False, start_new_session=True).returncode != 0:
         raise StartError(f"Foresight was not started, because `manage.py {arguments[0]}` failed (see above).")
 
 
