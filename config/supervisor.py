@@ -122,7 +122,7 @@ def environment_for(data: Path, *, host: str, port: int) -> dict[str, str]:
 
 def worker_command(queue: str) -> list[str]:
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    named = ["-Q", queue, "-n", f"{queue}@%h", "--pool=solo", "--loglevel=INFO"]
+    named = ["-Q", queue, "-n", f"{queue}@%h", "--pool=solo", "--concurrency=1", "--loglevel=INFO"]
     return [sys.executable, "-m", "celery", "-A", "config", "worker", *named, *quiet]
 
 
