@@ -114,7 +114,7 @@ def _lease(
     follows: Annotation | None,
 ) -> Query | None:
     """Insert the lease; None when somebody else was quicker. Another request of this tab may have been, too."""
-    from_model = candidate.prediction is not None
+    from_ranking = candidate.source in ("prepared", "present")
     query = Query(
         project=session.project,
         session=session,
@@ -133,7 +133,7 @@ def _lease(
         audit_draw_id=candidate.audit_draw_id,
         known_ids=candidate.known_ids,
         follows=follows,
-        labels_behind=labelling.labels_behind(session.project, known_ids=candidate.known_ids) if from_model else 0,
+        labels_behind=labelling.labels_behind(session.project, known_ids=candidate.known_ids) if from_ranking else 0,
     )
     return insert_lease(query)
 

@@ -1,0 +1,8 @@
+"""The only bridge to alcore: rows of the database in, arrays through it, ranking rows out."""
+
+from annotator.learner.absorbing import absorb
+from annotator.learner.preparing import prepare
+from annotator.learner.sweeping import sweep
+from annotator.learner.training import train
+
+__all__ = ["absorb", "prepare", "sweep", "train"]

@@ -1,0 +1,138 @@
+"""A pool made ready: the untrained network linearised over it, so that labels count from the first, and an order of
+diversity to begin with. A larger pool: the latest network linearised over all of it."""
+
+import logging
+
+import torch
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from alcore.acquisition.herding import herding_order
+from alcore.datasets import ImageFileError, Preprocessing
+from alcore.linearization import Linearization as Arrays
+from alcore.linearization import LinearizationError, linearize, save_linearization
+from alcore.network import ImageNetwork, NetworkFileError, build_network, load_network, save_network
+from alcore.store import StoreError
+from annotator.learner import jobs
+from annotator.learner.files import CHANNELS, IMAGE_SIZE, Progress, folder, load_pool, relative, resolve
+from annotator.models import ColdStart, Image, Job, LabelClass, Linearization, NetworkVersion, Project
+
+log = logging.getLogger(__name__)
+
+COLD_START_COUNT = 1000
+FIRST_RIDGE = 0.1
+
+
+class NothingToPrepareError(ValueError):
+    """The project has no images or no classes yet."""
+
+
+def prepare(job_id: int) -> None:
+    """Run a job that makes the pool ready; its error, if any, ends in the job's words."""
+    job = jobs.claim(job_id, Job.Kind.PREPARE)
+    if job is None:
+        return
+    try:
+        count = _prepare(job.project, jobs.Progress(job))
+    except jobs.LostJobError as error:
+        log.warning("%s", error)
+    except (NothingToPrepareError, ImageFileError, LinearizationError, StoreError, OSError) as error:
+        jobs.fail(job, str(error))
+    except Exception as error:
+        log.exception("preparing project %s failed", job.project_id)
+        jobs.fail(job, f"Preparing stopped at something unexpected ({type(error).__name__}: {error}).")
+    else:
+        jobs.finish(job, f"{count:,} images are ready.")
+
+
+def _prepare(project: Project, progress: jobs.Progress) -> int:
+    images = list(Image.objects.filter(project=project).order_by("row"))
+    if not images:
+        raise NothingToPrepareError("The project has no images yet.")
+    if not LabelClass.objects.filter(project=project).exists():
+        raise NothingToPrepareError("The project has no classes yet: add them under Settings.")
+    pool = load_pool(images, progress=progress.part(0.0, 0.3))
+    version, module = _network(project)
+    arrays = linearize_pool(module, pool, project, untrained=version.number == 0, progress=progress.part(0.3, 0.8))
+    order = herding_order(
+        kernel=arrays.kernel,
+        features=arrays.features,
+        count=min(len(images), COLD_START_COUNT),
+        progress=progress.part(0.8, 1.0),
+    )
+    with transaction.atomic():
+        ColdStart.objects.filter(project=project).delete()
+        ColdStart.objects.bulk_create(
+            ColdStart(project=project, image=images[row], position=place) for place, row in enumerate(order.tolist())
+        )
+        store_linearization(project, version, arrays)
+    return len(images)
+
+
+def _network(project: Project) -> tuple[NetworkVersion, ImageNetwork]:
+    """Return the latest network that is ready and can be read, the untrained one (made here) if there is none."""
+    ready = NetworkVersion.objects.filter(project=project, state=NetworkVersion.State.READY, number__gte=1)
+    for version in ready.order_by("-number"):
+        try:
+            return version, load_network(resolve(version.weights_file))[0]
+        except (StoreError, NetworkFileError) as error:
+            log.error("network %s of project %s cannot be read: %s", version.number, project.pk, error)
+    return _untrained(project)
+
+
+def _untrained(project: Project) -> tuple[NetworkVersion, ImageNetwork]:
+    classes = LabelClass.objects.filter(project=project).count()
+    module = new_network(project, classes=classes, seed=project.seed)
+    path = folder(project) / "network-0.safetensors"
+    save_network(module, path, header={"number": 0})
+    version, _ = NetworkVersion.objects.update_or_create(
+        project=project,
+        number=0,
+        defaults={
+            "state": NetworkVersion.State.READY,
+            "weights_file": relative(path),
+            "finished_at": timezone.now(),
+        },
+    )
+    return version, module
+
+
+def new_network(project: Project, *, classes: int, seed: int) -> ImageNetwork:
+    preprocessing = Preprocessing.plain(size=IMAGE_SIZE, channels=CHANNELS)
+    return build_network(project.network, classes=classes, preprocessing=preprocessing, seed=seed)
+
+
+def linearize_pool(
+    module: ImageNetwork, pool: torch.Tensor, project: Project, *, untrained: bool, progress: Progress
+) -> Arrays:
+    """Linearise over the pool; an untrained network's outputs say nothing, so its f0 is 0."""
+    return linearize(
+        module,
+        pool,
+        seed=project.seed,
+        size=settings.SKETCH_SIZE,
+        pairwise_limit=settings.PAIRWISE_LIMIT,
+        zero_outputs=untrained,
+        progress=progress,
+    )
+
+
+def store_linearization(project: Project, version: NetworkVersion, arrays: Arrays) -> Linearization:
+    """Write the arrays and leave the linearisation READY for the learner; call inside a transaction."""
+    last = Linearization.objects.filter(project=project, live_at__isnull=False).order_by("-pk").first()
+    row = Linearization.objects.create(
+        project=project,
+        network_version=version,
+        form=arrays.form,
+        image_count=len(arrays.outputs),
+        sketch_seed=arrays.manifest.seed,
+        sketch_size=arrays.manifest.size or 0,
+        relative_ridge=last.relative_ridge if last else FIRST_RIDGE,
+    )
+    path = folder(project) / f"linearization-{row.pk}.safetensors"
+    save_linearization(path, arrays)
+    row.features_file, row.state = relative(path), Linearization.State.READY
+    row.save()
+    jobs.send("annotator.tasks.absorb_labels", project.pk)
+    return row

@@ -1,0 +1,36 @@
+"""When to train: first at max(2 K, 20) labels with two classes seen, then whenever they have grown by a factor."""
+
+import math
+
+from django.db import transaction
+
+from annotator.learner import jobs
+from annotator.learner.state import ProjectState
+from annotator.models import Job, LabelClass, Linearization, NetworkVersion, Project
+
+FIRST_TRAINING = 20
+
+
+def train_when_due(project: Project, held: ProjectState) -> None:
+    """Create the next network version and its job, never two at a time."""
+    labels, seen = len(held.votes), {index for votes in held.votes.values() for index in votes}
+    classes = LabelClass.objects.filter(project=project).count()
+    newest = NetworkVersion.objects.filter(project=project).order_by("-number").first()
+    if newest is None or len(seen) < 2 or labels < due_at(project, newest, classes=classes):
+        return
+    if jobs.is_open(project, Job.Kind.TRAIN) or _is_swapping(project):
+        return
+    with transaction.atomic():
+        version = NetworkVersion.objects.create(project=project, number=newest.number + 1, label_count=labels)
+        jobs.start(project, Job.Kind.TRAIN, options={"network_version": version.pk})
+
+
+def due_at(project: Project, newest: NetworkVersion, *, classes: int) -> int:
+    """Return the number of labels at which the next training is due; a failed one waits for more labels, too."""
+    if newest.number == 0:
+        return max(2 * classes, FIRST_TRAINING)
+    return math.ceil(project.retrain_growth * newest.label_count)
+
+
+def _is_swapping(project: Project) -> bool:
+    return Linearization.objects.filter(project=project, state=Linearization.State.READY).exists()

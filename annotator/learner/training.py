@@ -1,0 +1,109 @@
+"""A network trained on the labels so far, linearised over the pool, and left ready for the learner to swap in."""
+
+import logging
+
+import torch
+from django.db import transaction
+from django.utils import timezone
+
+from alcore.datasets import ImageFileError
+from alcore.linearization import LinearizationError
+from alcore.network import ImageNetwork, save_network
+from alcore.store import StoreError
+from alcore.training import TrainingDataError, TrainingDivergedError, TrainingOptions, TrainingReport
+from alcore.training import train as fit
+from annotator.learner import jobs, reading
+from annotator.learner.files import folder, load_pool, relative
+from annotator.learner.preparing import linearize_pool, new_network, store_linearization
+from annotator.models import Image, Job, LabelClass, NetworkVersion, Project
+from annotator.models.id_ranges import to_ranges
+
+log = logging.getLogger(__name__)
+
+EXPECTED = (
+    ImageFileError,
+    LinearizationError,
+    StoreError,
+    TrainingDataError,
+    TrainingDivergedError,
+    OSError,
+)
+
+
+def train(job_id: int) -> None:
+    """Run a training job; its error, if any, ends in the job's and the version's words."""
+    job = jobs.claim(job_id, Job.Kind.TRAIN)
+    if job is None:
+        return
+    version = NetworkVersion.objects.get(pk=job.options["network_version"])
+    NetworkVersion.objects.filter(pk=version.pk).update(state=NetworkVersion.State.RUNNING)
+    try:
+        words = _train(job.project, version, jobs.Progress(job))
+    except jobs.LostJobError as error:
+        log.warning("%s", error)
+    except EXPECTED as error:
+        _fail(job, version, str(error))
+    except Exception as error:
+        log.exception("training network %s of project %s failed", version.number, job.project_id)
+        _fail(job, version, f"Training stopped at something unexpected ({type(error).__name__}: {error}).")
+    else:
+        jobs.finish(job, words)
+
+
+def _fail(job: Job, version: NetworkVersion, words: str) -> None:
+    NetworkVersion.objects.filter(pk=version.pk).update(
+        state=NetworkVersion.State.FAILED, error=words, finished_at=timezone.now()
+    )
+    jobs.fail(job, words)
+
+
+def _train(project: Project, version: NetworkVersion, progress: jobs.Progress) -> str:
+    ids = reading.all_ids(project)
+    votes = reading.current_votes(project)
+    classes = LabelClass.objects.filter(project=project).count()
+    images = list(Image.objects.filter(project=project).order_by("row"))
+    pool = load_pool(images, progress=progress.part(0.0, 0.2))
+    rows = sorted(votes)
+    targets = mean_targets(votes, rows, classes=classes)
+    seed = project.seed + version.number
+    module = new_network(project, classes=classes, seed=seed)
+    options = TrainingOptions(strength=project.training_strength, seed=seed)  # type: ignore[arg-type]
+    report = fit(module, pool[rows], targets, options=options, progress=progress.part(0.2, 0.6))
+    arrays = linearize_pool(module, pool, project, untrained=False, progress=progress.part(0.6, 1.0))
+    _store(project, version, module, report, label_ids=to_ranges(ids), label_count=len(rows))
+    with transaction.atomic():
+        store_linearization(project, version, arrays)
+    return f"Network {version.number} is trained on {len(rows):,} labels."
+
+
+def mean_targets(votes: reading.Votes, rows: list[int], *, classes: int) -> torch.Tensor:  # (n, K)
+    """Return the mean one-hot of each image's current labels."""
+    targets = torch.zeros(len(rows), classes)
+    for place, row in enumerate(rows):
+        for index in votes[row]:
+            targets[place, index] += 1 / len(votes[row])
+    return targets
+
+
+def _store(
+    project: Project,
+    version: NetworkVersion,
+    module: ImageNetwork,
+    report: TrainingReport,
+    *,
+    label_ids: list[list[int]],
+    label_count: int,
+) -> None:
+    path = folder(project) / f"network-{version.number}.safetensors"
+    save_network(module, path, header={"number": version.number})
+    version.weights_file, version.label_ids, version.label_count = relative(path), label_ids, label_count
+    version.metrics = {
+        "training_accuracy": report.training_accuracy,
+        "loss": report.losses[-1] if report.losses else None,
+        "losses": [round(loss, 6) for loss in report.losses[-200:]],
+        "epochs": report.epochs,
+        "steps": report.steps,
+        "energy": report.energy,
+    }
+    version.state, version.finished_at = NetworkVersion.State.READY, timezone.now()
+    version.save()

@@ -1,0 +1,39 @@
+"""Celery's entry points: ids in, load, call, nothing out. Each is safe to run twice and in any order."""
+
+from celery import shared_task
+
+
+@shared_task(name="annotator.tasks.absorb_labels")
+def absorb_labels(project_id: int) -> None:
+    from annotator.learner import absorb
+
+    absorb(project_id)
+
+
+@shared_task(name="annotator.tasks.sweep")
+def sweep() -> None:
+    from annotator.learner import sweep as look_for_work
+
+    look_for_work()
+
+
+@shared_task(name="annotator.tasks.prepare_project")
+def prepare_project(job_id: int) -> None:
+    from annotator.learner import prepare
+
+    prepare(job_id)
+
+
+@shared_task(name="annotator.tasks.train_network")
+def train_network(job_id: int) -> None:
+    from annotator.learner import train
+
+    train(job_id)
+
+
+@shared_task(name="annotator.tasks.import_images")
+def import_images(job_id: int) -> None:
+    from annotator.importing.jobs import run_import
+    from annotator.models import Job
+
+    run_import(Job.objects.get(pk=job_id))
