@@ -111,9 +111,12 @@ class FeaturePosterior(Posterior):
     def _sum_squares_(self) -> None:
         """C_jj and q_j of the whole pool by their definitions."""
         narrow, gram = self._factor.to(self.features), self._factored_gram.to(self.features)
-        blocks = [block @ narrow for block in torch.split(self.features, BLOCK_ROWS)]
-        self._variance = torch.cat([block.square().sum(1) for block in blocks])
-        self._square_sums = torch.cat([((block @ gram) * block).sum(1) for block in blocks])
+        variance, squares = [], []
+        for block in torch.split(self.features, BLOCK_ROWS):
+            inner = block @ narrow
+            squares.append(((inner @ gram) * inner).sum(1))
+            variance.append(inner.square_().sum(1))
+        self._variance, self._square_sums = torch.cat(variance), torch.cat(squares)
 
     def _refresh_held_(self) -> None:
         rows = self._held.rows

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alcore.acquisition import lookahead
 from alcore.acquisition.answers import AnswerMeans
 from alcore.acquisition.lookahead import exact_scores, look_ahead_scores, rank_after_answers, rank_now
-from alcore.acquisition.ranking import CandidateError, best_rows
+from alcore.acquisition.ranking import CandidateError, answer_groups, best_rows
 from alcore.posterior import NonFiniteError, RowError, TargetError
 from tests.alcore import reference
 from tests.alcore.posteriors import FORMS, Pool, absorb, labelled_pools
@@ -209,6 +209,22 @@ def test_the_bound_is_never_below_the_exact_score(drawn, data):
         exact = exact_scores(posterior, list(range(len(pool.outputs))), model)
         bound = look_ahead_scores(posterior, everyone(pool), model) * len(pool.outputs) ** 0.5
         assert bool((exact <= bound * (1 + 1e-6) + 1e-6).all())
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None, max_examples=40)
+@given(labelled_pools(), st.data())
+def test_roots_of_sums_of_squares_come_for_every_answer_too(form, model, drawn, data):
+    pool, labels, posterior, pending = draw_state(drawn, data, form)
+    row = data.draw(st.integers(0, len(pool.outputs) - 1))
+    answers = [*range(posterior.classes), None]
+    left = tuple(other for other in pending if other != row)
+    for group, covariance, means in answer_groups(posterior, row, answers):
+        found = lookahead.Outlook(posterior, covariance, means, model).frobenius(group)
+        for answer, scores in zip(group, found, strict=True):
+            after = labels if answer is None else [*labels, (row, pool.one_hot(answer))]
+            assert_scores(scores, slow_scores(pool, after, left, model, reference.frobenius_score))
 
 
 @pytest.mark.parametrize("model", MODELS)

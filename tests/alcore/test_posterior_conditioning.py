@@ -228,6 +228,18 @@ def test_leave_one_out_residuals_agree_with_fitting_again_without_each_image(for
         assert_close(residual, own - mean[row], rtol=1e-7, scale=1.0)
 
 
+def test_columns_are_held_for_pending_images_and_for_no_others():
+    pool = Pool(torch.eye(6).double(), torch.zeros(6, 2).double(), 1.0)
+    posterior = pool.posterior("frobenius")
+    posterior.pend_(1)
+    posterior.pend_(2)
+    posterior.pend_(3)
+    posterior.condition_([2, 4, 5], pool.one_hot(0).expand(3, 2))
+    posterior.forget_(4, pool.one_hot(0))
+    posterior.cancel_(3)
+    assert posterior._held.rows == [1] == list(posterior.pending)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_leave_one_out_without_labels_is_empty(form):
     posterior = Pool(torch.ones(3, 2).double(), torch.zeros(3, 2).double(), 1.0).posterior(form)

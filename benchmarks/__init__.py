@@ -1,0 +1,1 @@
+"""One file a question; results/ holds what was measured, and on which machine."""
