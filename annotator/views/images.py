@@ -1,7 +1,9 @@
 """Adding images in the browser: the upload, and the page that watches its import."""
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods
@@ -15,6 +17,16 @@ from annotator.views.projects import STOP_POLLING, UNPROCESSABLE
 TOO_LARGE = 413
 
 
+class DiscardFiles(FileUploadHandler):
+    """Reads files and keeps nothing of them."""
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        """Forget this piece."""
+
+    def file_complete(self, file_size: int) -> None:
+        """There is no file."""
+
+
 @csrf_exempt
 @require_http_methods(["GET", "POST"])
 def project_images(request: HttpRequest, slug: str) -> HttpResponse:
@@ -23,7 +35,12 @@ def project_images(request: HttpRequest, slug: str) -> HttpResponse:
     Checking the CSRF token reads the whole body, so it happens inside, after we know that this person may send it
     and that there is room for it.
     """
-    found = access.for_admin(request.user, slug)
+    try:
+        found = access.for_admin(request.user, slug)
+    except (Http404, PermissionDenied):
+        # Django's error pages look for a CSRF token, too: whatever this person sends is kept nowhere.
+        request.upload_handlers = [DiscardFiles(request)]
+        raise
     if request.method != "POST":
         return images_page(request, found, form=UploadForm())
     try:

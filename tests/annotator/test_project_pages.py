@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -312,26 +313,58 @@ def test_upload_without_files_is_explained(project: Project, alice: User, as_use
     assert "Choose a zip archive or some pictures first." in response.content.decode()
 
 
+class Unread(io.BytesIO):
+    """A request's body that must not be touched."""
+
+    def read(self, *_args: object) -> bytes:
+        raise AssertionError("the body was read")
+
+
+def send_unread(user: User, length: int) -> HttpResponse:
+    """Post a body to the upload as a browser would, cookie and all, and fail when any of it is read."""
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(user, backend=BACKEND)
+    browser.cookies["csrftoken"] = "a" * 32
+    kind = "multipart/form-data; boundary=x"
+    stream = {"wsgi.input": Unread(), "CONTENT_LENGTH": str(length), "CONTENT_TYPE": kind}
+    return browser.generic("POST", page("project-images"), **stream)
+
+
 def test_upload_that_is_too_large_is_refused_before_it_is_read(
-    project: Project, alice: User, as_user: AsUser, settings: Settings, own_uploads: Path
+    project: Project, alice: User, settings: Settings
 ) -> None:
     settings.UPLOAD_MAX_BYTES = 1024 * 1024
-    big = SimpleUploadedFile("big.zip", bytes(3 * 1024 * 1024))
-    response = as_user(alice).post(page("project-images"), {"pictures": big})
+    response = send_unread(alice, 3 * 1024 * 1024)
     assert response.status_code == 413
     assert "1 MB can be sent at once" in response.content.decode()
-    assert (Job.objects.count(), list(own_uploads.iterdir())) == (0, [])
+    with pytest.raises(AssertionError, match="the body was read"):
+        send_unread(alice, 1024)
 
 
-def test_outsiders_upload_is_not_read(project: Project, charlie: User, as_user: AsUser, own_uploads: Path) -> None:
-    class Unread(io.BytesIO):
-        def read(self, *_args: object) -> bytes:
-            raise AssertionError("the body was read")
+def test_outsiders_upload_is_kept_nowhere_not_even_for_a_moment(
+    project: Project, charlie: User, bob: User, alice: User, own_uploads: Path
+) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a.zip"\r\n\r\n'
+    body = head + bytes(6 * 1024 * 1024) + b"\r\n--x--\r\n"
+    kept: list[int] = []
 
-    stream = {"wsgi.input": Unread(), "CONTENT_LENGTH": "1000"}
-    kind = "multipart/form-data; boundary=x"
-    response = as_user(charlie).generic("POST", page("project-images"), content_type=kind, **stream)
-    assert (response.status_code, Job.objects.count(), list(own_uploads.iterdir())) == (404, 0, [])
+    class Watched(io.BytesIO):
+        def read(self, *sizes: int) -> bytes:
+            kept.append(len(list(own_uploads.iterdir())))
+            return super().read(*sizes)
+
+    def send(user: User) -> int:
+        kept.clear()
+        browser = Client(enforce_csrf_checks=True)
+        browser.force_login(user, backend=BACKEND)
+        browser.cookies["csrftoken"] = "a" * 32
+        kind = "multipart/form-data; boundary=x"
+        stream = {"wsgi.input": Watched(body), "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": kind}
+        return browser.generic("POST", page("project-images"), **stream).status_code
+
+    assert (send(charlie), max(kept, default=0)) == (404, 0)
+    assert (send(bob), max(kept, default=0)) == (403, 0)
+    assert (send(alice), max(kept, default=0)) == (403, 1)  # hers is read, and lacks the CSRF token
 
 
 def test_upload_needs_its_csrf_token(project: Project, alice: User) -> None:
