@@ -10,7 +10,6 @@ from django.http import QueryDict
 
 from annotator.models import LabelClass, Membership, Project
 
-MAX_FILES = 1_000
 CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
 STRATEGY_HELP = {
     Project.Strategy.LOOKAHEAD: "the image whose label would change the most predictions",
@@ -144,8 +143,6 @@ class ManyFilesField(forms.FileField):
 
     def clean(self, data: object, initial: object = None) -> "list[UploadedFile[bytes]]":
         files = data if isinstance(data, (list, tuple)) and data else [None]
-        if len(files) > MAX_FILES:
-            raise forms.ValidationError(f"At most {MAX_FILES:,} files at once: put them in one zip.")
         return [super(ManyFilesField, self).clean(file, initial) for file in files]
 
 

@@ -1,7 +1,7 @@
 """Adding images in the browser: the upload, and the page that watches its import."""
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, TooManyFilesSent
 from django.core.files.uploadhandler import FileUploadHandler
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -47,7 +47,11 @@ def project_images(request: HttpRequest, slug: str) -> HttpResponse:
         check_size(int(request.META.get("CONTENT_LENGTH") or 0))
     except UploadError as error:
         return images_page(request, found, form=UploadForm(), error=str(error), status=TOO_LARGE)
-    response: HttpResponse = receive_upload(request, found)
+    try:
+        response: HttpResponse = receive_upload(request, found)
+    except TooManyFilesSent:
+        words = f"At most {settings.DATA_UPLOAD_MAX_NUMBER_FILES:,} files at once: put them in one zip."
+        return images_page(request, found, form=UploadForm(), error=words, status=TOO_LARGE)
     return response
 
 
@@ -79,6 +83,7 @@ def images_page(
         "form": form,
         "error": error,
         "limit": settings.UPLOAD_MAX_BYTES,
+        "max_files": settings.DATA_UPLOAD_MAX_NUMBER_FILES,
         "imports": queries.import_jobs(found.project),
         "image_count": queries.image_count(found.project),
     }

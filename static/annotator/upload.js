@@ -12,7 +12,7 @@
   const words = form.querySelector("[data-upload-words]");
   const error = form.querySelector("[data-upload-error]");
   const limit = Number(form.dataset.limit);
-  const maxFiles = 1000;
+  const maxFiles = Number(form.dataset.maxFiles);
 
   const size = (bytes) => (bytes < 1024 ** 3 ? `${(bytes / 1024 ** 2).toFixed(1)} MB` : `${(bytes / 1024 ** 3).toFixed(2)} GB`);
 

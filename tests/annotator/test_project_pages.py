@@ -367,6 +367,26 @@ def test_outsiders_upload_is_kept_nowhere_not_even_for_a_moment(
     assert (send(alice), max(kept, default=0)) == (403, 1)  # hers is read, and lacks the CSRF token
 
 
+def test_too_many_files_are_explained(project: Project, alice: User, as_user: AsUser, settings: Settings) -> None:
+    settings.DATA_UPLOAD_MAX_NUMBER_FILES = 3
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(alice, backend=BACKEND)
+    browser.get(page("project-images"))
+    files = [SimpleUploadedFile(f"{number}.png", make_picture(number)) for number in range(4)]
+    token = browser.cookies["csrftoken"].value
+    response = browser.post(page("project-images"), {"pictures": files, "csrfmiddlewaretoken": token})
+    assert (response.status_code, Job.objects.count()) == (413, 0)
+    assert "At most 3 files at once" in response.content.decode()
+
+
+def test_thousand_classes_can_be_renamed_at_once(project: Project, alice: User, as_user: AsUser) -> None:
+    project.classes.all().delete()
+    LabelClass.objects.bulk_create(LabelClass(project=project, name=f"c{n}", index=n) for n in range(1000))
+    rows = class_form(*[(number, f"renamed {number}", "") for number in range(1000)])
+    assert as_user(alice).post(page("project-classes"), rows).status_code == 302
+    assert project.classes.get(index=999).name == "renamed 999"
+
+
 def test_upload_needs_its_csrf_token(project: Project, alice: User) -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice, backend=BACKEND)
