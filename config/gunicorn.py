@@ -8,7 +8,7 @@ worker_class = "gthread"
 workers = 1
 threads = int(os.environ.get("FORESIGHT_WEB_THREADS", "8"))
 keepalive = 30
-graceful_timeout = 3
+graceful_timeout = 2
 # Only the supervisor and proxies on this machine are believed about the client's address and protocol.
 forwarded_allow_ips = "127.0.0.1,::1"
 accesslog = None

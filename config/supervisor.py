@@ -23,7 +23,7 @@ from config.children import ROOT, Child, ChildSpec, tethered
 from config.threads import ThreadCountError, thread_environment, training_threads
 
 LOOK_SECONDS = 0.1
-STOP_SECONDS = 5.0
+STOP_SECONDS = 3.0
 # The web process may die this often before it has answered once; then starting is given up.
 START_ATTEMPTS = 3
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -234,7 +234,7 @@ class Supervisor:
             self.step()
 
     def stop(self) -> None:
-        """End all children together: politely, and after five seconds or a second signal by force."""
+        """End all children together: politely, and after three seconds or a second signal by force."""
         asked = self.stop_requests
         for child in self.children:
             child.send_signal(signal.SIGTERM)
