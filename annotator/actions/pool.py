@@ -10,7 +10,7 @@ from django.db.models import Max
 
 from annotator.actions.projects import ClassSpec, add_classes
 from annotator.actions.sending import send_task
-from annotator.models import Annotation, Image, Job, LabelClass, Project
+from annotator.models import Annotation, Image, LabelClass, Project
 from annotator.queries.labelling import current_annotations
 
 ATTEMPTS = 5
@@ -110,16 +110,3 @@ def label_images(*, project: Project, user: User, labels: Sequence[tuple[int, La
     if fresh:
         send_task("annotator.tasks.absorb_labels", project.pk)
     return len(fresh)
-
-
-@transaction.atomic
-def request_preparation(*, project: Project, user: User | None) -> Job | None:
-    """Ask for the pool to be prepared when images came in since this was last asked; None when there is no need."""
-    newest = project.images.order_by("-row").first()
-    jobs = Job.objects.filter(project=project, kind=Job.Kind.PREPARE).exclude(state=Job.State.FAILED)
-    waiting = jobs.filter(state=Job.State.PENDING).first()
-    if newest is None or (waiting is None and jobs.filter(created_at__gt=newest.created_at).exists()):
-        return None
-    job = waiting or Job.objects.create(project=project, kind=Job.Kind.PREPARE, requested_by=user)
-    send_task("annotator.tasks.prepare_project", job.pk)
-    return job

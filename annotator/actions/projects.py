@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from annotator.actions.preparing import prepare_new_classes
 from annotator.actions.sending import send_task
 from annotator.models import LabelClass, Membership, Project
 
@@ -180,7 +181,10 @@ def add_classes(*, project: Project, classes: Sequence[ClassSpec]) -> list[Label
         for offset, (spec, key) in enumerate(zip(classes, keys, strict=True))
     ]
     check_classes([*present, *added])
-    return LabelClass.objects.bulk_create(added)
+    created = LabelClass.objects.bulk_create(added)
+    if created:
+        prepare_new_classes(project=project)
+    return created
 
 
 def free_keys(present: Sequence[LabelClass], classes: Sequence[ClassSpec]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from django.contrib.auth.models import User
 
 from annotator.actions import pool
+from annotator.actions.preparing import prepare_new_images
 from annotator.importing.archives import ZipSource
 from annotator.importing.folders import FileSource, FolderSource
 from annotator.importing.media import store_picture
@@ -86,7 +87,7 @@ def import_sources(
     run.read(sources)
     if labels_from_folders and user is not None:
         run.label(user)
-    pool.request_preparation(project=project, user=user)
+    prepare_new_images(project=project, user=user)
     run.tell(1.0)
     return run.report
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from annotator.importing.files import import_sources
 from annotator.importing.report import ImportReport, summary
 from annotator.importing.sources import UnreadableSourceError
-from annotator.importing.uploads import discard_upload, open_upload
+from annotator.importing.uploads import discard_leftovers, discard_upload, open_upload
 from annotator.models import Job
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def run_import(job: Job) -> None:
     else:
         state = Job.State.FAILED if report.stopped else Job.State.DONE
         end(claimed, state=state, error=report.stopped, report=report)
+    discard_leftovers()
 
 
 def claim(job: Job) -> Job | None:

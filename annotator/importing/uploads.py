@@ -1,6 +1,7 @@
 """Files that came through the browser: kept in the data folder until their import has run."""
 
 import shutil
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from annotator.models import Job, Project
 
 # Beside the upload itself, its pictures and the database need room.
 ROOM_FACTOR = 2
+PREFIX = "import-"
+LEFTOVER_SECONDS = 86_400
 
 
 class UploadError(ValueError):
@@ -44,7 +47,7 @@ def keep_upload(
     *, project: Project, user: User, files: "Sequence[UploadedFile[bytes]]", labels_from_folders: bool = False
 ) -> Job:
     """Move uploaded files where the worker finds them and ask for their import. Raises UploadError."""
-    folder = Path(settings.FILE_UPLOAD_TEMP_DIR) / f"import-{uuid.uuid4().hex}"
+    folder = Path(settings.FILE_UPLOAD_TEMP_DIR) / f"{PREFIX}{uuid.uuid4().hex}"
     try:
         folder.mkdir(mode=0o700, parents=True)
         for number, file in enumerate(files):
@@ -95,3 +98,13 @@ def open_upload(job: Job) -> list[Source]:
 def discard_upload(job: Job) -> None:
     """Remove an upload whose import is over."""
     shutil.rmtree(upload_folder(job), ignore_errors=True)
+
+
+def discard_leftovers() -> None:
+    """Remove uploads of more than a day ago that no open import waits for: their worker died too often."""
+    open_jobs = Job.objects.filter(kind=Job.Kind.IMPORT, state__in=[Job.State.PENDING, Job.State.RUNNING])
+    waited_for = set(open_jobs.values_list("options__folder", flat=True))
+    limit = time.time() - LEFTOVER_SECONDS
+    for folder in Path(settings.FILE_UPLOAD_TEMP_DIR).glob(f"{PREFIX}*"):
+        if folder.name not in waited_for and folder.stat().st_mtime < limit:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The import as a job: claimed once, safe to repeat, its end in words, and the upload gone when it is over."""
 
+import os
 import zipfile
 from datetime import timedelta
 from pathlib import Path
@@ -226,6 +227,16 @@ def test_upload_cannot_name_a_folder_outside(empty: Project, alice: User, tmp_pa
     job = Job.objects.create(project=empty, kind=Job.Kind.IMPORT, options={"folder": "../precious", "names": []})
     uploads.discard_upload(job)
     assert precious.is_dir()
+
+
+def test_uploads_that_nothing_waits_for_go_after_a_day(empty: Project, alice: User, settings: Settings) -> None:
+    jobs_made = [keep_upload(project=empty, user=alice, files=[picture_upload("a.png", b"x")]) for _ in range(4)]
+    given_up, waited_for, fresh, running = jobs_made
+    Job.objects.filter(pk__in=[given_up.pk, fresh.pk]).update(state=Job.State.FAILED)
+    for job in (given_up, waited_for):
+        os.utime(uploads.upload_folder(job), (0, 0))
+    run_import(running)
+    assert set(left_behind(settings)) == {waited_for.options["folder"], fresh.options["folder"]}
 
 
 def test_full_disk_refuses_the_upload_in_words(
