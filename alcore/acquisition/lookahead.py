@@ -36,7 +36,7 @@ __all__ = [
 Form = Literal["linear", "network"]
 FORMS: tuple[Form, ...] = ("linear", "network")
 HEAD = 64  # candidates of each answer that are scored exactly in the Frobenius form
-BLOCK = 256  # columns of the covariance formed at once
+BLOCK = 128  # columns of the covariance formed at once: with their sums they stay in the cache
 BOUND_SLACK = 1.001  # bounds come from arrays that may have drifted by a thousandth
 
 
@@ -113,22 +113,23 @@ class Outlook:
         blocks = [self._exact_block(block, answers) for block in torch.split(rows, BLOCK)]
         return torch.cat(blocks, 1) if blocks else self.means.base.new_empty(len(answers), 0)
 
-    def _exact_block(self, rows: Tensor, answers: Sequence[int | None]) -> Tensor:
-        shifts = shifts_of(self.covariance, rows)  # A, (N, b)
+    def _exact_block(self, rows: Tensor, answers: Sequence[int | None]) -> Tensor:  # (len(answers), b)
+        shifts = shifts_of(self.covariance, rows).t()  # A, (b, N): sums run along memory
         if self.form == "network":
-            gap = self.posterior.initial - self.means.base
+            gap = (self.posterior.initial - self.means.base).t().contiguous()  # (K, N)
             return torch.stack([self._network_sums(answer, rows, shifts, gap) for answer in answers])
-        weights = shifts.abs_().sum(0)
+        weights = shifts.abs().sum(1)
         return torch.stack([self.means.surprise_norms(answer)[rows] * weights for answer in answers])
 
     def _network_sums(self, answer: int | None, rows: Tensor, shifts: Tensor, gap: Tensor) -> Tensor:  # (b,)
+        """sum_x sqrt(||D_x||^2 + A (A ||r||^2 - 2 <D_x, r>)) with D = f0 - mean after the answer."""
         surprises = self.means.surprises(answer, rows)
-        crossed = gap @ surprises.t()
+        crossed = surprises @ gap  # (b, N)
         if answer is not None and self.means.gain is not None:
-            crossed.addr_(self.means.gain, surprises[:, answer], alpha=-1)
-        squares = shifts * surprises.square().sum(1) - 2 * crossed
-        squares = squares.mul_(shifts).add_(self._gap_squares(answer, gap)[:, None])
-        return squares.clamp_min_(0).sqrt_().sum(0)
+            crossed.addr_(surprises[:, answer], self.means.gain, alpha=-1)
+        slope = torch.sub(shifts * surprises.square().sum(1)[:, None], crossed, alpha=2)
+        squares = torch.addcmul(self._gap_squares(answer, gap.t())[None], slope, shifts)
+        return squares.clamp_min_(0).sqrt_().sum(1)
 
     def rank(
         self,

@@ -11,6 +11,8 @@ from alcore.posterior.held import HeldColumns
 from alcore.posterior.model import FORGET_LIMIT, Labels, Posterior, Step
 
 BLOCK_ROWS = 2048  # images of the pool in one matrix product
+CACHED_ROWS = 256  # images of the pool in one thin product
+NARROW = 16  # columns of a thin product
 
 
 class FeaturePosterior(Posterior):
@@ -92,7 +94,12 @@ class FeaturePosterior(Posterior):
         return torch.mm(self._factor, self._factored_gram @ self._inner(rows))
 
     def _pass(self, directions: Tensor) -> Tensor:  # (S, b) -> (b, N)
-        return torch.mm(directions.t().to(self.features), self.features.t())
+        narrow = directions.t().to(self.features).contiguous()
+        if len(narrow) > NARROW:
+            return torch.mm(narrow, self.features.t())
+        # A thin product is bound by memory: blocks that fit the cache are read once for all its columns.
+        parts = [torch.mm(block, narrow.t()) for block in torch.split(self.features, CACHED_ROWS)]
+        return torch.cat(parts).t().contiguous()
 
     def _rebuild_(self, labels: Labels) -> None:
         phi = self.features[labels.rows].double()
@@ -122,13 +129,19 @@ class FeaturePosterior(Posterior):
         rows = self._held.rows
         self._held = HeldColumns(self.features)
         if rows:
-            self._held.add_(rows, self._pass(self._directions(rows)), self._pass(self._square_directions(rows)))
+            self._hold_rows_(rows)
+
+    def _hold_rows_(self, rows: list[int]) -> None:
+        inner = self._inner(rows)
+        both = self._factor @ torch.cat([inner, self._factored_gram @ inner], 1)
+        columns, squares = torch.split(self._pass(both), len(rows))
+        self._held.add_(rows, columns, squares)
 
     def _absorb_(self, labels: Labels) -> None:
         """One pass over Phi for the block, then one rank at a time on the columns."""
         new = [row for row in labels.rows if not self._held.has([row])]
         if new:
-            self._held.add_(new, self._pass(self._directions(new)), self._pass(self._square_directions(new)))
+            self._hold_rows_(new)
         for row, target, weight in zip(labels.rows, labels.targets, labels.weights, strict=True):
             step = self._update_(row, target, self.ridge / float(weight))
         for row in new:
@@ -187,7 +200,7 @@ class FeaturePosterior(Posterior):
         self._refresh_held_()
 
     def _hold_(self, row: int) -> None:
-        self._held.add_([row], self._pass(self._directions([row])), self._pass(self._square_directions([row])))
+        self._hold_rows_([row])
 
     def _release_(self, row: int) -> None:
         self._held.drop_(row)
