@@ -54,8 +54,8 @@ def for_reviewer(user: User | AnonymousUser, slug: str) -> ProjectAccess:
     return access
 
 
-def own_session(user: User | AnonymousUser, session_id: UUID) -> AnnotationSession:
-    """Return one's own annotation session while one is a member of its project; Http404 otherwise."""
+def own_session(user: User | AnonymousUser, session_id: UUID, *, slug: str | None = None) -> AnnotationSession:
+    """Return one's own annotation session while one is a member of its project (`slug`); Http404 otherwise."""
     if not isinstance(user, User):
         raise Http404("No such session.")
     session = (
@@ -63,7 +63,7 @@ def own_session(user: User | AnonymousUser, session_id: UUID) -> AnnotationSessi
         .filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk)
         .first()
     )
-    if session is None:
+    if session is None or slug not in (None, session.project.slug):
         raise Http404("No such session.")
     return session
 

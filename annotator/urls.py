@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 
-from annotator.views import exports, images, people, projects
+from annotator.views import annotate, exports, images, people, projects
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -33,4 +33,25 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # views/exports.py
     path("projects/<slug:slug>/exports/", exports.project_exports, name="project-exports"),
     path("projects/<slug:slug>/export/<str:file_format>/", exports.project_export, name="project-export"),
+    # views/annotate.py
+    path("projects/<slug:slug>/annotate/", annotate.annotate, name="annotate"),
+    path("projects/<slug:slug>/annotate/<uuid:session_id>/", annotate.annotate_session, name="annotate-session"),
+    path("projects/<slug:slug>/annotate/<uuid:session_id>/answer/", annotate.annotate_answer, name="annotate-answer"),
+    path("projects/<slug:slug>/annotate/<uuid:session_id>/undo/", annotate.annotate_undo, name="annotate-undo"),
+    path(
+        "projects/<slug:slug>/annotate/<uuid:session_id>/correct/<int:annotation_id>/",
+        annotate.annotate_correct,
+        name="annotate-correct",
+    ),
+    path(
+        "projects/<slug:slug>/annotate/<uuid:session_id>/heartbeat/",
+        annotate.annotate_heartbeat,
+        name="annotate-heartbeat",
+    ),
+    path("projects/<slug:slug>/annotate/<uuid:session_id>/leave/", annotate.annotate_leave, name="annotate-leave"),
+    path(
+        "projects/<slug:slug>/annotate/<uuid:session_id>/preload/<uuid:query_id>/",
+        annotate.annotate_preload,
+        name="annotate-preload",
+    ),
 ]

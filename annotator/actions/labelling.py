@@ -1,6 +1,5 @@
 """One answer's way into the database: an insert that nothing can double, the query closed, the next image leased."""
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -10,11 +9,9 @@ from django.utils import timezone
 from annotator.actions import leasing
 from annotator.actions.sending import send_task
 from annotator.models import Annotation, AnnotationSession, LabelClass, Membership, Project, Query
+from annotator.models.answer import MAX_COMMENT, MAX_SECONDS, Answer
 from annotator.queries import labelling
 from annotator.queries.cards import Card, build_card
-
-MAX_SECONDS = 86_400.0
-MAX_COMMENT = 2_000
 
 
 class LabellingError(ValueError):
@@ -55,20 +52,6 @@ class QueryClosedError(LabellingError):
 
 class _AlreadyAnsweredError(Exception):
     pass
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the annotator said: a label with its class, a skip, or a flag (set aside for review, without a label)."""
-
-    kind: str
-    class_index: int | None = None
-    comment: str = ""
-    seconds: float | None = None
-
-    @property
-    def annotation_kind(self) -> Annotation.Kind:
-        return Annotation.Kind.LABEL if self.kind == "label" else Annotation.Kind.SKIP
 
 
 def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Card:

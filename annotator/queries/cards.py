@@ -30,6 +30,10 @@ class ClassPrediction:
     label_class: LabelClass
     value: float | None
 
+    @property
+    def percent(self) -> int | None:
+        return None if self.value is None else round(100 * self.value)
+
 
 @dataclass(frozen=True)
 class EmptyState:

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from annotator.actions import labelling, leasing
-from annotator.actions.labelling import Answer
+from annotator.models.answer import Answer
 from annotator.models import (
     Annotation,
     AuditDraw,

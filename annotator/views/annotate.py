@@ -1,0 +1,155 @@
+"""The annotator's page: one card, its answer, and the next one in the same response."""
+
+from uuid import UUID, uuid4
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.vary import vary_on_headers
+
+from annotator import access
+from annotator.actions import labelling, leasing
+from annotator.actions.labelling import LabellingError, NothingToUndoError, QueryClosedError
+from annotator.forms.labelling import AnswerForm, CorrectionForm, UndoForm, first_error
+from annotator.models import AnnotationSession
+from annotator.queries import labelling as queries
+from annotator.queries.cards import Card
+
+CONFLICT, UNPROCESSABLE = 409, 422
+
+
+@require_GET
+def annotate(request: HttpRequest, slug: str) -> HttpResponse:
+    """Open a session for this tab; its id in the address makes a reload show the same card."""
+    found = access.for_member(request.user, slug)
+    device = request.headers.get("User-Agent", "")
+    session = leasing.open_session(user=found.user, project=found.project, device=device)
+    return redirect("annotate-session", slug, session.pk)
+
+
+@require_GET
+@never_cache
+@vary_on_headers("HX-Request")
+def annotate_session(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
+    """Show the tab's card."""
+    session = access.own_session(request.user, session_id, slug=slug)
+    return show(request, leasing.current_card(session=session))
+
+
+@require_POST
+def annotate_answer(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
+    """Record the answer and show the next card."""
+    session = access.own_session(request.user, session_id, slug=slug)
+    form = AnswerForm(request.POST)
+    if not form.is_valid():
+        return refuse(request, session, first_error(form))
+    try:
+        card = labelling.record_annotation(
+            session=session,
+            query_id=form.cleaned_data["query"],
+            answer=form.as_answer(),
+            client_key=form.cleaned_data["client_key"],
+        )
+    except QueryClosedError as error:
+        return show(request, error.card, message=str(error), status=CONFLICT)
+    except LabellingError as error:
+        return refuse(request, session, str(error))
+    return follow(request, card, spoken=spoken_answer(card))
+
+
+@require_POST
+def annotate_undo(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
+    """Take the last answer back and show its image again."""
+    session = access.own_session(request.user, session_id, slug=slug)
+    form = UndoForm(request.POST)
+    if not form.is_valid():
+        return refuse(request, session, first_error(form))
+    try:
+        card = labelling.undo(session=session, client_key=form.cleaned_data["client_key"])
+    except NothingToUndoError as error:
+        return refuse(request, session, str(error))
+    return follow(request, card, spoken="Answer taken back.")
+
+
+@require_POST
+def annotate_correct(request: HttpRequest, slug: str, session_id: UUID, annotation_id: int) -> HttpResponse:
+    """Amend an earlier answer; the card on screen stays."""
+    session = access.own_session(request.user, session_id, slug=slug)
+    form = CorrectionForm(request.POST)
+    if not form.is_valid():
+        return refuse(request, session, first_error(form))
+    try:
+        labelling.correct(
+            user=session.user,
+            project=session.project,
+            annotation_id=annotation_id,
+            answer=form.as_answer(),
+            client_key=form.cleaned_data["client_key"],
+        )
+    except LabellingError as error:
+        return refuse(request, session, str(error))
+    return follow(request, leasing.current_card(session=session), spoken="Answer corrected.")
+
+
+@require_POST
+def annotate_heartbeat(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
+    """Prolong the tab's lease; 410 when it has none any more, and the page asks for its card again."""
+    session = access.own_session(request.user, session_id, slug=slug)
+    return HttpResponse(status=204 if leasing.renew(session=session) else 410)
+
+
+@require_POST
+def annotate_leave(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
+    """Let the lease end soon: the tab was closed or left."""
+    session = access.own_session(request.user, session_id, slug=slug)
+    leasing.shorten(session=session)
+    return HttpResponse(status=204)
+
+
+@require_GET
+@never_cache
+def annotate_preload(request: HttpRequest, slug: str, session_id: UUID, query_id: UUID) -> HttpResponse:
+    """Name the images that could follow each answer; 204 while they are not known yet."""
+    session = access.own_session(request.user, session_id, slug=slug)
+    query = queries.live_query(session)
+    images = queries.preload_images(query) if query and query.pk == query_id else []
+    if not images:
+        return HttpResponse(status=204)
+    return render(request, "annotator/annotate.html#preload", {"images": images})
+
+
+def show(request: HttpRequest, card: Card, *, message: str = "", spoken: str = "", status: int = 200) -> HttpResponse:
+    """Render the whole page, or for htmx the card with what changes around it."""
+    template = "annotator/annotate.html#swap" if request.headers.get("HX-Request") else "annotator/annotate.html"
+    found = access.for_member(request.user, card.session.project.slug)
+    context = {
+        "access": found,
+        "project": found.project,
+        "card": card,
+        "message": message,
+        "spoken": spoken,
+        "keys": [str(uuid4()) for _ in range(2)],
+        "many_classes": len(card.classes) > 10,
+    }
+    return render(request, template, context, status=status)
+
+
+def follow(request: HttpRequest, card: Card, *, spoken: str) -> HttpResponse:
+    """After a change: the fragments for htmx; a redirect for a plain form, so that a reload sends nothing twice."""
+    if request.headers.get("HX-Request"):
+        return show(request, card, spoken=spoken)
+    return redirect("annotate-session", card.session.project.slug, card.session.pk)
+
+
+def refuse(request: HttpRequest, session: AnnotationSession, message: str) -> HttpResponse:
+    return show(request, leasing.current_card(session=session), message=message, status=UNPROCESSABLE)
+
+
+def spoken_answer(card: Card) -> str:
+    """Say what was recorded and which image is on screen now."""
+    last = card.recent[0] if card.recent else None
+    if last is None:
+        return ""
+    done = f"Labelled {last.label_class.name}." if last.label_class else "Flagged." if last.flagged else "Skipped."
+    return f"{done} Image {card.query.number}." if card.query else done

@@ -1,0 +1,102 @@
+// Keys: one for each class, and those of the actions, which a user can change or switch off in this browser.
+(() => {
+  "use strict";
+
+  const page = document.getElementById("annotate");
+  if (!page) return;
+
+  const store = `foresight-keys-${page.dataset.user}`;
+  const usual = {
+    skip: " ", undo: "z", flag: "f", comment: "c", guidelines: "h", help: "?",
+    "zoom-in": "=", "zoom-out": "-", fit: "\\",
+  };
+  const saved = JSON.parse(localStorage.getItem(store) || "{}");
+  let on = saved.on !== false;
+  let keys = { ...usual, ...saved.keys };
+
+  const save = () => localStorage.setItem(store, JSON.stringify({ on, keys }));
+  const spoken = (key) => (key === " " ? "Space" : key);
+  const press = (button) => { if (button && !button.disabled) button.click(); return Boolean(button); };
+  const action = (name) => press(document.querySelector(`[data-action="${name}"]`));
+
+  function comment() {
+    const details = document.getElementById("comment");
+    if (!details) return false;
+    details.open = true;
+    document.getElementById("comment-text").focus();
+    return true;
+  }
+
+  function zoom(change) {
+    const box = document.getElementById("image-box");
+    if (!box) return false;
+    const level = change === 0 ? 0 : Number(box.dataset.zoom) + change;
+    box.dataset.zoom = Math.min(Math.max(level, 0), 4);
+    return true;
+  }
+
+  const actions = {
+    skip: () => action("skip"),
+    undo: () => action("undo"),
+    flag: () => action("flag"),
+    comment,
+    guidelines: () => action("guidelines"),
+    help: () => action("help"),
+    "zoom-in": () => zoom(1),
+    "zoom-out": () => zoom(-1),
+    fit: () => zoom(0),
+  };
+
+  const typing = (target) => target.closest("input, textarea, select, dialog[open], [contenteditable]");
+
+  function run(event) {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (key === " " && event.target.closest("button, summary, a")) return false;
+    const button = Array.from(document.querySelectorAll("[data-key]")).find((one) => one.dataset.key.toLowerCase() === key);
+    if (button) return press(button);
+    const name = Object.keys(keys).find((one) => keys[one] === key) || (key === "Backspace" ? "undo" : "");
+    return name ? actions[name]() : false;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (!on || event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.defaultPrevented || typing(event.target)) return;
+    if (run(event)) event.preventDefault();
+  });
+
+  // Many classes: type a part of the name, Enter takes the first that is left.
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "class-filter") return;
+    const text = event.target.value.trim().toLowerCase();
+    for (const button of document.querySelectorAll(".class-button")) button.hidden = !button.dataset.name.includes(text);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.target.id !== "class-filter" || event.key !== "Enter") return;
+    event.preventDefault();
+    if (event.target.value.trim()) press(document.querySelector(".class-button:not([hidden])"));
+  });
+
+  // The dialog in which keys are changed.
+  function fill() {
+    document.getElementById("keys-on").checked = on;
+    for (const input of document.querySelectorAll("[data-remap]")) input.value = spoken(keys[input.dataset.remap]);
+  }
+  document.addEventListener("keydown", (event) => {
+    const input = event.target.closest("[data-remap]");
+    if (!input || event.key === "Tab" || event.key === "Escape" || event.key === "Shift") return;
+    event.preventDefault();
+    if (event.key.length !== 1) return;
+    keys = { ...keys, [input.dataset.remap]: event.key.toLowerCase() };
+    save();
+    fill();
+  });
+  document.getElementById("keys-on").addEventListener("change", (event) => { on = event.target.checked; save(); });
+  document.querySelector('[data-action="reset-keys"]').addEventListener("click", () => { keys = { ...usual }; save(); fill(); });
+
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("[data-dialog]");
+    if (!opener) return;
+    fill();
+    document.getElementById(opener.dataset.dialog).showModal();
+  });
+})();
