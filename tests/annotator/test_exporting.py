@@ -222,10 +222,10 @@ def test_class_and_image_names_cannot_leave_their_folder(project: Project, bob: 
 
 
 def test_folders_differ_even_where_file_systems_ignore_case(project: Project) -> None:
-    names = ["Cat", "cat", "cat.", "???", "", "NUL", "nul.txt"]
+    names = ["cat", "CAT", "Cat.", "???", "", "NUL", "nul.txt"]
     classes = [LabelClass(pk=number, index=number, name=name) for number, name in enumerate(names)]
     folders = image_folder.folder_names(classes)
-    assert list(folders.values()) == ["Cat", "cat 2", "cat 3", "class 3", "class 4", "NUL_", "nul.txt_"]
+    assert list(folders.values()) == ["cat", "CAT 2", "Cat 3", "class 3", "class 4", "NUL_", "nul.txt_"]
 
 
 def test_streams_come_in_pieces_of_flat_size(project: Project, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from pytest_django.fixtures import Settings
 
 from annotator.actions import pool
-from annotator.importing import archives, files, folders, pictures
+from annotator.importing import archives, files, folders, pictures, sources
 from annotator.importing.files import LabelsNeedAPersonError, import_path
 from annotator.importing.report import ALREADY_HERE, TWICE
 from annotator.importing.sources import UnreadableSourceError, class_folders, readable_name
@@ -198,7 +198,7 @@ def test_one_member_too_large_is_named_and_the_rest_comes_in(
     monkeypatch.setattr("annotator.importing.sources.MAX_FILE_BYTES", 100_000)
     path = zipped(tmp_path / "in.zip", {"huge.png": bytes(2_000_000), "ok.png": make_picture(1)})
     report = import_path(project=empty, path=path)
-    assert [name for name, _reason in report.problems] == ["huge.png"]
+    assert report.problems == [("huge.png", sources.TOO_LARGE)]
     assert names(empty) == ["ok.png"]
 
 
@@ -261,6 +261,16 @@ def test_importing_again_doubles_no_label(empty: Project, alice: User, bob: User
     again = import_path(project=empty, path=source, labels_from_folders=True, user=alice)
     by_bob = import_path(project=empty, path=source, labels_from_folders=True, user=bob)
     assert (again.labelled, by_bob.labelled, Annotation.objects.count()) == (0, 0, 2)
+
+
+def test_label_that_was_taken_back_is_not_brought_back(empty: Project, alice: User, tmp_path: Path) -> None:
+    source = write(tmp_path / "in", {"cat/1.png": make_picture(1)})
+    import_path(project=empty, path=source, labels_from_folders=True, user=alice)
+    label = Annotation.objects.get()
+    Annotation.objects.create(
+        project=empty, image=label.image, user=alice, kind="withdraw", client_key="2" * 32, supersedes=label
+    )
+    assert import_path(project=empty, path=source, labels_from_folders=True, user=alice).labelled == 0
 
 
 def test_labels_can_come_after_the_pictures(empty: Project, alice: User, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_attempt_that_was_taken_for_dead_stops_and_spoils_nothing(
     monkeypatch.setattr(jobs, "claim", lambda _job: claimed)
     run_import(job)
     job.refresh_from_db()
-    assert (job.state, job.attempts) == (Job.State.RUNNING, 2)
+    assert (job.state, job.attempts, empty.images.count()) == (Job.State.RUNNING, 2, 0)
     assert len(left_behind(settings)) == 1
 
 

@@ -129,6 +129,13 @@ def test_flipped_bytes_in_a_png_are_damage() -> None:
     assert reason(bytes(data)) == pictures.DAMAGED
 
 
+def test_wrong_checksum_is_damage_although_the_pixels_could_be_read() -> None:
+    data = bytearray(make_picture(1, size=64))
+    end = data.rindex(b"IEND") - 4
+    data[end - 1] ^= 0xFF  # the last byte of the checksum of the pixels
+    assert reason(bytes(data)) == pictures.DAMAGED
+
+
 @pytest.mark.parametrize(("width", "height"), [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_decompression_bomb_is_refused_before_it_is_unpacked(width: int, height: int) -> None:
     assert reason(png_claiming(width, height)) == pictures.TOO_MANY_PIXELS
