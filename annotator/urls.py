@@ -1,9 +1,10 @@
 """Every address of the site; each block belongs to one view file."""
 
 from django.contrib import admin
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, path
 
-from annotator.views import annotate, exports, images, people, projects
+from annotator.views import account, annotate, exports, health, images, media, people, progress, projects
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -54,4 +55,21 @@ urlpatterns: list[URLPattern | URLResolver] = [
         annotate.annotate_preload,
         name="annotate-preload",
     ),
+    # views/account.py
+    path("sign-in/", account.SignIn.as_view(), name="login"),
+    path("sign-in/<str:token>/", account.one_time_login, name="one-time-login"),
+    path("sign-out/", LogoutView.as_view(), name="logout"),
+    path("account/", account.account, name="account"),
+    path("account/tokens/", account.account_token_new, name="account-token-new"),
+    path("account/tokens/revoke/", account.account_token_revoke, name="account-token-revoke"),
+    # views/media.py
+    path("media/<int:image_id>/<str:digest>/", media.image_file, name="image-file"),
+    # views/health.py
+    path("health/", health.health, name="health"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    # views/progress.py
+    path("projects/<slug:slug>/progress/", progress.project_progress, name="project-progress"),
+    path("projects/<slug:slug>/progress/data/", progress.project_progress_data, name="project-progress-data"),
+    path("projects/<slug:slug>/progress/jobs/", progress.project_progress_jobs, name="project-progress-jobs"),
 ]

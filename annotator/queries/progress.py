@@ -1,0 +1,161 @@
+"""How far a project is and how good its model: the honest accuracy from the audit stream, and what else is known."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+from django.db.models import Count, Q, QuerySet
+from django.db.models.functions import TruncDay, TruncHour, TruncMinute
+
+from annotator.models import Annotation, AuditDraw, Image, Job, LabelClass, NetworkVersion, Project, Query
+from annotator.queries import labelling
+
+AUDIT_WINDOW = 100
+AUDIT_ENOUGH = 20
+CURVE_WINDOW = 40
+Z = 1.959964
+
+
+@dataclass(frozen=True)
+class AuditAnswer:
+    """One audited image: whether the prediction stored before the answer was right, and how many were unlabelled."""
+
+    right: bool
+    unlabelled: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share with its 95 % Wilson interval."""
+
+    share: float
+    low: float
+    high: float
+    count: int
+
+
+def wilson(successes: int, count: int) -> Accuracy:
+    """Return the share with its Wilson interval (Wilson 1927), which holds for few answers and near 0 and 1, too."""
+    share = successes / count
+    centre = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
+    spread = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count)) / (1 + Z * Z / count)
+    return Accuracy(share, max(0.0, centre - spread), min(1.0, centre + spread), count)
+
+
+def audit_answers(project: Project) -> list[AuditAnswer]:
+    """Return every audited image that has a label now, in the order of the answers."""
+    draws = AuditDraw.objects.filter(project=project, used_at__isnull=False, query__isnull=False)
+    predicted = {draw.image_id: draw for draw in draws.order_by("pk")}
+    labels = labelling.current_labels(project).filter(image_id__in=list(predicted)).select_related("label_class")
+    first: dict[int, Annotation] = {}
+    for annotation in labels.order_by("pk"):
+        first.setdefault(annotation.image_id, annotation)
+    answers = []
+    for image_id, annotation in first.items():
+        draw, label_class = predicted[image_id], annotation.label_class
+        if draw.prediction and label_class is not None:
+            right = int(draw.prediction[0][0]) == label_class.index
+            answers.append(AuditAnswer(right, draw.unlabelled_count, annotation.created_at))
+    return sorted(answers, key=lambda answer: answer.at)
+
+
+def audit_accuracy(answers: list[AuditAnswer]) -> Accuracy | None:
+    """Return the accuracy on the last audited images; None while there are not enough."""
+    recent = answers[-AUDIT_WINDOW:]
+    if len(recent) < AUDIT_ENOUGH:
+        return None
+    return wilson(sum(answer.right for answer in recent), len(recent))
+
+
+def audit_curve(answers: list[AuditAnswer], *, total: int) -> list[dict[str, float]]:
+    """Return accuracy and interval of a moving window of audit answers, over the number of labels then."""
+    points = []
+    for end in range(AUDIT_ENOUGH, len(answers) + 1):
+        window = answers[max(0, end - CURVE_WINDOW) : end]
+        value = wilson(sum(answer.right for answer in window), len(window))
+        labels = total - window[-1].unlabelled
+        points.append({"labels": labels, "share": value.share, "low": value.low, "high": value.high})
+    return points
+
+
+def labels_per_class(project: Project) -> list[dict[str, Any]]:
+    counted = Q(annotations__kind=Annotation.Kind.LABEL, annotations__superseded_by=None)
+    classes = LabelClass.objects.filter(project=project).annotate(labels=Count("annotations", filter=counted))
+    return [{"name": row.name, "colour": row.colour, "labels": row.labels} for row in classes.order_by("index")]
+
+
+def labels_over_time(project: Project) -> list[dict[str, Any]]:
+    """Return labels per day; per hour or minute while all of them lie within two days or two hours."""
+    labels = labelling.current_labels(project)
+    first, last = labels.order_by("created_at").first(), labels.order_by("created_at").last()
+    if first is None or last is None:
+        return []
+    span = last.created_at - first.created_at
+    trunc = TruncMinute if span < timedelta(hours=2) else TruncHour if span < timedelta(days=2) else TruncDay
+    pattern = "%Y-%m-%d" if trunc is TruncDay else "%d %b %H:%M"
+    rows = labels.annotate(slot=trunc("created_at")).values("slot").annotate(count=Count("pk")).order_by("slot")
+    total, points = 0, []
+    for row in rows:
+        total += row["count"]
+        points.append({"when": row["slot"].strftime(pattern), "labels": row["count"], "total": total})
+    return points
+
+
+def per_annotator(project: Project) -> list[dict[str, Any]]:
+    """Return each person's standing answers and their median time."""
+    standing = labelling.current_annotations(project)
+    people: dict[str, list[tuple[str, bool, float | None]]] = {}
+    for name, kind, flagged, seconds in standing.values_list("user__username", "kind", "flagged", "answer_seconds"):
+        people.setdefault(name, []).append((kind, flagged, seconds))
+    return [_person(name, rows) for name, rows in sorted(people.items())]
+
+
+def _person(name: str, rows: list[tuple[str, bool, float | None]]) -> dict[str, Any]:
+    times = [seconds for _, _, seconds in rows if seconds is not None]
+    return {
+        "name": name,
+        "labels": sum(kind == Annotation.Kind.LABEL for kind, _, _ in rows),
+        "skips": sum(kind == Annotation.Kind.SKIP and not flagged for kind, flagged, _ in rows),
+        "flags": sum(flagged for _, flagged, _ in rows),
+        "seconds": round(median(times), 1) if times else None,
+    }
+
+
+def cards_by_kind(project: Project) -> list[tuple[str, int]]:
+    counts = Counter(dict(Query.objects.filter(project=project).values_list("kind").annotate(count=Count("pk"))))
+    return [(str(kind.label), counts[kind.value]) for kind in Query.Kind if counts[kind.value]]
+
+
+def networks(project: Project) -> QuerySet[NetworkVersion]:
+    return NetworkVersion.objects.filter(project=project).order_by("-number")[:20]
+
+
+def jobs(project: Project) -> list[Job]:
+    return list(Job.objects.filter(project=project).order_by("-pk")[:10])
+
+
+def summary(project: Project) -> dict[str, Any]:
+    """Gather the numbers of the page: the same for the page, its charts and the API."""
+    total = Image.objects.filter(project=project, deleted_at=None).count()
+    labelled = labelling.current_labels(project).values("image").distinct().count()
+    live = labelling.live_linearization(project)
+    answers = audit_answers(project)
+    accuracy = audit_accuracy(answers)
+    return {
+        "images": total,
+        "labelled": labelled,
+        "audit": None if accuracy is None else vars(accuracy),
+        "audit_answers": len(answers),
+        "audit_enough": AUDIT_ENOUGH,
+        "leave_one_out_accuracy": live.leave_one_out_accuracy if live else None,
+        "network_number": live.network_version.number if live else None,
+        "relative_ridge": live.relative_ridge if live else None,
+        "prepared_share": labelling.prepared_share(project),
+        "curve": audit_curve(answers, total=total),
+        "classes": labels_per_class(project),
+        "over_time": labels_over_time(project),
+    }

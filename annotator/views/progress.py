@@ -1,0 +1,51 @@
+"""How far a project is: accuracy with its interval, charts, jobs, networks."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from annotator import access
+from annotator.models import Job
+from annotator.queries import progress as queries
+
+STOP_POLLING = 286
+
+
+@require_GET
+@never_cache
+def project_progress(request: HttpRequest, slug: str) -> HttpResponse:
+    """The whole page."""
+    found = access.for_member(request.user, slug)
+    context = jobs_context(found) | {
+        "summary": queries.summary(found.project),
+        "networks": queries.networks(found.project),
+        "cards": queries.cards_by_kind(found.project),
+        "people": queries.per_annotator(found.project) if found.is_reviewer else [],
+    }
+    return render(request, "annotator/progress.html", context)
+
+
+@require_GET
+@never_cache
+def project_progress_data(request: HttpRequest, slug: str) -> JsonResponse:
+    """What the charts draw."""
+    found = access.for_member(request.user, slug)
+    return JsonResponse(queries.summary(found.project))
+
+
+@require_GET
+@never_cache
+def project_progress_jobs(request: HttpRequest, slug: str) -> HttpResponse:
+    """The jobs alone, polled while one is open; 286 stops the polling."""
+    context = jobs_context(access.for_member(request.user, slug))
+    status = 200 if context["busy"] else STOP_POLLING
+    return render(request, "annotator/progress.html#jobs", context, status=status)
+
+
+def jobs_context(found: access.ProjectAccess) -> dict[str, Any]:
+    jobs = queries.jobs(found.project)
+    busy = any(job.state in (Job.State.PENDING, Job.State.RUNNING) for job in jobs)
+    return {"access": found, "project": found.project, "jobs": jobs, "busy": busy}

@@ -1,0 +1,73 @@
+// The charts of the progress page, in the page's own colours; the tables beside them hold the same numbers.
+(() => {
+  "use strict";
+
+  const page = document.getElementById("progress-page");
+  if (!page || !window.Chart) return;
+
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  let charts = [];
+
+  function axes(x, y, options) {
+    const axis = (text, more) => ({
+      title: { display: true, text, color: colour("--muted") },
+      ticks: { color: colour("--muted"), precision: 0 },
+      grid: { color: colour("--line") },
+      ...more,
+    });
+    return { x: axis(x), y: axis(y, { beginAtZero: true, ...options }) };
+  }
+
+  const kinds = {
+    curve: (data) => ({
+      type: "line",
+      data: {
+        labels: data.curve.map((point) => point.labels),
+        datasets: [
+          { label: "upper end of the interval", data: data.curve.map((point) => 100 * point.high), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
+          { label: "lower end of the interval", data: data.curve.map((point) => 100 * point.low), borderColor: "transparent", pointRadius: 0 },
+          { label: "audit accuracy", data: data.curve.map((point) => 100 * point.share), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2 },
+        ],
+      },
+      options: { scales: axes("labels", "accuracy, %", { max: 100 }) },
+    }),
+    over_time: (data) => ({
+      type: "line",
+      data: {
+        labels: data.over_time.map((point) => point.when),
+        datasets: [{ label: "labels in all", data: data.over_time.map((point) => point.total), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2 }],
+      },
+      options: { scales: axes("time, UTC", "labels") },
+    }),
+    classes: (data) => ({
+      type: "bar",
+      data: {
+        labels: data.classes.map((row) => row.name),
+        datasets: [{ label: "labels", data: data.classes.map((row) => row.labels), backgroundColor: data.classes.map((row) => row.colour) }],
+      },
+      options: { scales: axes("class", "labels") },
+    }),
+  };
+
+  function draw(data) {
+    for (const chart of charts) chart.destroy();
+    charts = [];
+    for (const place of document.querySelectorAll("[data-chart]")) {
+      const name = place.dataset.chart;
+      if (!data[name] || data[name].length === 0) continue;
+      place.hidden = false;
+      const chart = kinds[name](data);
+      chart.options = { ...chart.options, responsive: true, maintainAspectRatio: false, animation: calm.matches ? false : { duration: 300 }, plugins: { legend: { display: false } } };
+      charts.push(new window.Chart(place.querySelector("canvas"), chart));
+    }
+  }
+
+  fetch(page.dataset.source, { credentials: "same-origin" })
+    .then((reply) => reply.json())
+    .then((data) => {
+      draw(data);
+      dark.addEventListener("change", () => draw(data));
+    });
+})();
