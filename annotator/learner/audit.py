@@ -2,6 +2,9 @@
 
 import random
 
+from django.utils import timezone
+
+from annotator.learner import reading
 from annotator.learner.ranking import prediction
 from annotator.learner.state import ProjectState
 from annotator.models import AuditDraw, Project
@@ -13,30 +16,43 @@ AHEAD = 3
 def refresh(state: ProjectState, project: Project, *, known_ids: Ranges) -> None:
     """Keep a few draws ahead with the model's present predictions; call inside a transaction.
 
-    A draw whose image was labelled meanwhile is dropped: what is left stays uniform over the images that are left.
+    A draw whose image was answered meanwhile is dropped: what is left stays uniform over the images that are left. So
+    is one that somebody skipped, for who has skipped it is not asked again, and three such draws would end the stream.
     """
-    waiting = list(AuditDraw.objects.filter(project=project, used_at=None).select_related("image").order_by("pk"))
-    unlabelled = [row for row, pk in enumerate(state.image_ids) if pk is not None and row not in state.votes]
-    still_open = set(unlabelled)
-    for draw in waiting:
-        if draw.image.row not in still_open:
-            draw.delete()
+    skipped = reading.skipped_rows(project)
+    unlabelled = {
+        row: image_id
+        for row, image_id in enumerate(state.image_ids)
+        if image_id is not None and row not in state.votes and row not in skipped
+    }
+    kept = set()
+    # Conditional on nobody having used it meanwhile: what was stored before an answer is never changed after it.
+    waiting = AuditDraw.objects.filter(project=project, used_at=None)
+    for pk, row in list(waiting.values_list("pk", "image__row")):
+        if row not in unlabelled:
+            waiting.filter(pk=pk).delete()
             continue
-        draw.prediction = prediction(state.posterior.mean[draw.image.row])
-        draw.linearization, draw.known_ids, draw.unlabelled_count = state.linearization, known_ids, len(unlabelled)
-        draw.save()
-    kept = {draw.image.row for draw in waiting if draw.pk is not None}
+        kept.add(row)
+        waiting.filter(pk=pk).update(
+            prediction=prediction(state.posterior.mean[row]),
+            linearization=state.linearization,
+            known_ids=known_ids,
+            unlabelled_count=len(unlabelled),
+            predicted_at=timezone.now(),
+        )
     _draw_more(state, project, unlabelled, kept, known_ids)
 
 
-def _draw_more(state: ProjectState, project: Project, unlabelled: list[int], kept: set[int], known_ids: Ranges) -> None:
-    pool = sorted(set(unlabelled) - kept - set(state.posterior.pending))
-    newest = AuditDraw.objects.filter(project=project).order_by("-pk").values_list("pk", flat=True).first()
-    chance = random.Random(f"audit {project.seed} {newest}")  # noqa: S311 - a repeatable draw, not a secret
+def _draw_more(
+    state: ProjectState, project: Project, unlabelled: dict[int, int], kept: set[int], known_ids: Ranges
+) -> None:
+    taken = kept | set(state.posterior.pending)
+    pool = [row for row in unlabelled if row not in taken]
+    chance = random.Random(f"audit {project.seed} {sorted(kept)} {len(state.known)}")  # noqa: S311 - not a secret
     for row in chance.sample(pool, min(AHEAD - len(kept), len(pool))):
         AuditDraw.objects.create(
             project=project,
-            image_id=state.image_ids[row] or 0,
+            image_id=unlabelled[row],
             linearization=state.linearization,
             prediction=prediction(state.posterior.mean[row]),
             known_ids=known_ids,

@@ -2,6 +2,7 @@
 diversity to begin with. A larger pool: the latest network linearised over all of it."""
 
 import logging
+from pathlib import Path
 
 import torch
 from django.conf import settings
@@ -13,6 +14,7 @@ from alcore.datasets import ImageFileError, Preprocessing
 from alcore.linearization import Linearization as Arrays
 from alcore.linearization import LinearizationError, linearize, save_linearization
 from alcore.network import ImageNetwork, NetworkFileError, build_network, load_network, save_network
+from alcore.regularization import FIRST_RIDGE
 from alcore.store import StoreError
 from annotator.learner import jobs
 from annotator.learner.files import CHANNELS, IMAGE_SIZE, Progress, folder, load_pool, relative, resolve
@@ -21,7 +23,6 @@ from annotator.models import ColdStart, Image, Job, LabelClass, Linearization, N
 log = logging.getLogger(__name__)
 
 COLD_START_COUNT = 1000
-FIRST_RIDGE = 0.1
 
 
 class NothingToPrepareError(ValueError):
@@ -30,23 +31,12 @@ class NothingToPrepareError(ValueError):
 
 def prepare(job_id: int) -> None:
     """Run a job that makes the pool ready; its error, if any, ends in the job's words."""
-    job = jobs.claim(job_id, Job.Kind.PREPARE)
-    if job is None:
-        return
-    try:
-        count = _prepare(job.project, jobs.Progress(job))
-    except jobs.LostJobError as error:
-        log.warning("%s", error)
-    except (NothingToPrepareError, ImageFileError, LinearizationError, StoreError, OSError) as error:
-        jobs.fail(job, str(error))
-    except Exception as error:
-        log.exception("preparing project %s failed", job.project_id)
-        jobs.fail(job, f"Preparing stopped at something unexpected ({type(error).__name__}: {error}).")
-    else:
-        jobs.finish(job, f"{count:,} images are ready.")
+    expected = (NothingToPrepareError, ImageFileError, LinearizationError, StoreError, OSError)
+    jobs.run(job_id, Job.Kind.PREPARE, _prepare, expected=expected)
 
 
-def _prepare(project: Project, progress: jobs.Progress) -> int:
+def _prepare(job: Job, progress: jobs.Progress) -> str:
+    project = job.project
     images = list(Image.objects.filter(project=project).order_by("row"))
     if not images:
         raise NothingToPrepareError("The project has no images yet.")
@@ -61,13 +51,15 @@ def _prepare(project: Project, progress: jobs.Progress) -> int:
         count=min(len(images), COLD_START_COUNT),
         progress=progress.part(0.8, 1.0),
     )
+    path = write_arrays(project, job, arrays)
     with transaction.atomic():
+        progress.confirm()
         ColdStart.objects.filter(project=project).delete()
         ColdStart.objects.bulk_create(
             ColdStart(project=project, image=images[row], position=place) for place, row in enumerate(order.tolist())
         )
-        store_linearization(project, version, arrays)
-    return len(images)
+        store_linearization(project, version, arrays, path)
+    return f"{len(images):,} images are ready."
 
 
 def _network(project: Project) -> tuple[NetworkVersion, ImageNetwork]:
@@ -118,21 +110,25 @@ def linearize_pool(
     )
 
 
-def store_linearization(project: Project, version: NetworkVersion, arrays: Arrays) -> Linearization:
-    """Write the arrays and leave the linearisation READY for the learner; call inside a transaction."""
+def write_arrays(project: Project, job: Job, arrays: Arrays) -> Path:
+    """Write the arrays to a file of this attempt's own; until the database names it, it means nothing."""
+    path = folder(project) / f"linearization-{job.pk}-{job.attempts}.safetensors"
+    save_linearization(path, arrays)
+    return path
+
+
+def store_linearization(project: Project, version: NetworkVersion, arrays: Arrays, path: Path) -> None:
+    """Leave the linearisation READY for the learner; call inside a transaction."""
     last = Linearization.objects.filter(project=project, live_at__isnull=False).order_by("-pk").first()
-    row = Linearization.objects.create(
+    Linearization.objects.create(
         project=project,
         network_version=version,
+        state=Linearization.State.READY,
         form=arrays.form,
         image_count=len(arrays.outputs),
         sketch_seed=arrays.manifest.seed,
         sketch_size=arrays.manifest.size or 0,
         relative_ridge=last.relative_ridge if last else FIRST_RIDGE,
+        features_file=relative(path),
     )
-    path = folder(project) / f"linearization-{row.pk}.safetensors"
-    save_linearization(path, arrays)
-    row.features_file, row.state = relative(path), Linearization.State.READY
-    row.save()
     jobs.send("annotator.tasks.absorb_labels", project.pk)
-    return row

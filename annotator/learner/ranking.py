@@ -1,6 +1,8 @@
 """The rankings that are prepared: for each image out on a lease and every answer it may get, and as things stand."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -9,14 +11,15 @@ from alcore.acquisition.lookahead import AnswerRanking, rank_after_answers, rank
 from alcore.acquisition.random import random_scores
 from alcore.acquisition.uncertainty import rank_uncertainty_after_answers, rank_uncertainty_now
 from annotator.learner import reading
-from annotator.learner.state import ProjectState
-from annotator.models import ColdStart, Linearization, Project, Query, Ranking
-from annotator.models.id_ranges import Ranges, to_ranges
+from annotator.learner.state import ProjectState, one_hot
+from annotator.models import ColdStart, Image, Linearization, Project, Query, Ranking
+from annotator.models.id_ranges import Ranges
 
 TOP = 5
 PRESENT_TOP = 50
 COLD_START_TOP = 30
 PREDICTIONS = 10
+DECIMALS = 7  # what float32 holds
 Entry = dict[str, Any]
 Answers = dict[str, list[Entry]]
 
@@ -29,23 +32,37 @@ class Prepared:
     answers: Answers
 
 
-def prepare_for_lease(state: ProjectState, project: Project, lease: Query, *, leases: int) -> Prepared:
-    """Rank what follows every answer to an image on a lease, from one covariance: it does not depend on the answer."""
+def prepare_for_leases(state: ProjectState, project: Project, leases: list[Query]) -> Iterator[list[Prepared]]:
+    """Rank what follows every answer to the images on a lease: in a first batch those that have no ranking yet.
+
+    Before the first network is trained the order of diversity serves, and no answer needs a ranking.
+    """
+    inside = [lease for lease in leases if lease.image.row < state.posterior.size]
+    if state.network_number == 0 or not inside:
+        return
+    answered = reading.answered_rows(project, {lease.session.user_id for lease in inside})
     open_rows = candidates(state, project)
-    open_rows[reading.answered_rows(project, lease.session.user_id, size=state.posterior.size)] = False
-    classes: list[int | None] = list(range(state.posterior.classes))
-    top = TOP + leases
+    theirs = {lease.image: open_rows.clone() for lease in inside}
+    for lease in inside:
+        theirs[lease.image][[row for row in answered[lease.session.user_id] if row < len(open_rows)]] = False
+    ranked = set(Ranking.objects.filter(project=project, image__in=theirs).values_list("image_id", flat=True))
+    for has_one in (False, True):
+        images = [image for image in theirs if (image.pk in ranked) is has_one]
+        yield [prepare_after(state, project, image, theirs[image], top=TOP + len(leases)) for image in images]
+
+
+def prepare_after(
+    state: ProjectState, project: Project, image: Image, open_rows: torch.Tensor, *, top: int
+) -> Prepared:
+    """Rank what follows every answer to one image, from one covariance: it does not depend on the answer."""
+    answers: list[int | None] = [*range(state.posterior.classes), None]
     if project.strategy == Project.Strategy.RANDOM:
-        rankings = dict.fromkeys([*classes, None], _random(state, open_rows, top=top, salt=lease.image.row))
+        rankings = _random_after(state, project, image.row, answers, open_rows, top)
     else:
-        rankings = {
-            answer: _entries(state, ranking)
-            for answer, ranking in _rank_after(
-                state, project, lease.image.row, [*classes, None], open_rows, top
-            ).items()
-        }
-    answers = {str(index): rankings[index] for index in classes}
-    return Prepared(lease.image_id, {**answers, "skip": rankings[None], "flag": rankings[None]})
+        ranked = _rank_after(state, project, image.row, answers, open_rows, top)
+        rankings = {answer: _entries(state, ranking) for answer, ranking in ranked.items()}
+    labels = {str(answer): rankings[answer] for answer in answers if answer is not None}
+    return Prepared(image.pk, {**labels, "skip": rankings[None], "flag": rankings[None]})
 
 
 def prepare_present(state: ProjectState, project: Project) -> Prepared:
@@ -55,7 +72,8 @@ def prepare_present(state: ProjectState, project: Project) -> Prepared:
         return Prepared(None, {"now": [], **cold})
     open_rows = candidates(state, project)
     if project.strategy == Project.Strategy.RANDOM:
-        return Prepared(None, {"now": _random(state, open_rows, top=PRESENT_TOP, salt=-1), **cold})
+        rows, scores = draw_rows(state, project, open_rows, top=PRESENT_TOP, salt=-1)
+        return Prepared(None, {"now": _plain(state, rows, state.posterior.mean[rows], scores), **cold})
     if project.strategy == Project.Strategy.LOOKAHEAD:
         ranking = rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP)
     else:
@@ -106,37 +124,61 @@ def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
     ]
 
 
-def _random(state: ProjectState, open_rows: torch.Tensor, *, top: int, salt: int) -> list[Entry]:
-    """A fresh draw for each ranking, the same for the same labels."""
-    seed = (len(state.known) * 1_000_003 + salt + state.linearization.pk) % 2**31
+def _random_after(
+    state: ProjectState, project: Project, row: int, answers: list[int | None], open_rows: torch.Tensor, top: int
+) -> dict[int | None, list[Entry]]:
+    """One draw for every answer; the predictions take the answer in."""
+    rows, scores = draw_rows(state, project, open_rows, top=top, salt=row)
+    means = dict.fromkeys(answers, state.posterior.mean[rows])
+    gain = state.posterior.gain(row)[rows]
+    for answer in answers:
+        if answer is not None:
+            surprise = one_hot(answer, state.posterior) - state.posterior.mean[row]
+            means[answer] = torch.addr(means[answer], gain, surprise)
+    return {answer: _plain(state, rows, means[answer], scores) for answer in answers}
+
+
+def draw_rows(
+    state: ProjectState, project: Project, open_rows: torch.Tensor, *, top: int, salt: int
+) -> tuple[list[int], list[float | None]]:
+    """Draw open rows with their scores: a fresh draw for each ranking, the same for the same labels."""
+    seed = (len(state.known) * 1_000_003 + salt + 7919 * project.seed + state.linearization.pk) % 2**31
     scores = random_scores(len(open_rows), seed).masked_fill(~open_rows, -1.0)
-    rows = scores.topk(min(top, int(open_rows.sum()))).indices.tolist()
-    return [_plain(state, row, score=float(scores[row])) for row in rows]
+    best = scores.topk(min(top, int(open_rows.sum())))
+    return best.indices.tolist(), best.values.tolist()
 
 
 def cold_start_entries(state: ProjectState, project: Project) -> list[Entry]:
     """Predictions of the next images in the order of diversity, for the bars on their cards."""
     waiting = ColdStart.objects.filter(project=project, image__deleted_at=None).order_by("position")
-    labelled = set(state.votes)
-    rows = (row for row in waiting.values_list("image__row", flat=True).iterator() if row not in labelled)
-    chosen = [row for row, _ in zip(rows, range(COLD_START_TOP), strict=False) if row < state.posterior.size]
-    return [_plain(state, row, score=None) for row in chosen]
+    labelled, size = set(state.votes), state.posterior.size
+    wanted = (row for row in waiting.values_list("image__row", flat=True) if row not in labelled and row < size)
+    rows = list(islice(wanted, COLD_START_TOP))
+    return _plain(state, rows, state.posterior.mean[rows], [None] * len(rows))
 
 
-def _plain(state: ProjectState, row: int, *, score: float | None) -> Entry:
-    return {
-        "image": state.image_ids[row],
-        "score": score,
-        "moved": None,
-        "flipped": None,
-        "prediction": prediction(state.posterior.mean[row]),
-    }
+def _plain(
+    state: ProjectState,
+    rows: list[int],
+    means: torch.Tensor,  # (b, K)
+    scores: Sequence[float | None],
+) -> list[Entry]:
+    return [
+        {
+            "image": state.image_ids[row],
+            "score": score,
+            "moved": None,
+            "flipped": None,
+            "prediction": prediction(mean),
+        }
+        for row, mean, score in zip(rows, means, scores, strict=True)
+    ]
 
 
 def prediction(mean: torch.Tensor) -> list[list[float]]:  # (K,)
     """Return the largest predictions with their classes, best first, as shares between 0 and 1."""
     values, classes = mean.clamp(0, 1).topk(min(PREDICTIONS, len(mean)))
-    return [[index, round(value, 4)] for index, value in zip(classes.tolist(), values.tolist(), strict=True)]
+    return [[index, round(value, DECIMALS)] for index, value in zip(classes.tolist(), values.tolist(), strict=True)]
 
 
 def write(project: Project, linearization: Linearization, prepared: list[Prepared], known_ids: Ranges) -> None:
@@ -152,7 +194,3 @@ def write(project: Project, linearization: Linearization, prepared: list[Prepare
                 "known_ids": known_ids,
             },
         )
-
-
-def known_ranges(state: ProjectState) -> Ranges:
-    return to_ranges(state.known)

@@ -14,15 +14,23 @@ FIRST_TRAINING = 20
 def train_when_due(project: Project, held: ProjectState) -> None:
     """Create the next network version and its job, never two at a time."""
     labels, seen = len(held.votes), {index for votes in held.votes.values() for index in votes}
-    classes = LabelClass.objects.filter(project=project).count()
     newest = NetworkVersion.objects.filter(project=project).order_by("-number").first()
-    if newest is None or len(seen) < 2 or labels < due_at(project, newest, classes=classes):
+    if newest is None or len(seen) < 2 or not is_due(project, newest, held, labels=labels, seen=seen):
         return
     if jobs.is_open(project, Job.Kind.TRAIN) or _is_swapping(project):
         return
     with transaction.atomic():
         version = NetworkVersion.objects.create(project=project, number=newest.number + 1, label_count=labels)
         jobs.start(project, Job.Kind.TRAIN, options={"network_version": version.pk})
+
+
+def is_due(project: Project, newest: NetworkVersion, held: ProjectState, *, labels: int, seen: set[int]) -> bool:
+    """Say whether there are labels enough, or one of a class that the trained network has no output for."""
+    classes = LabelClass.objects.filter(project=project).count()
+    if labels >= due_at(project, newest, classes=classes):
+        return True
+    trained = newest.number > 0 and newest.state == NetworkVersion.State.READY
+    return trained and labels > newest.label_count and max(seen) >= held.posterior.classes
 
 
 def due_at(project: Project, newest: NetworkVersion, *, classes: int) -> int:

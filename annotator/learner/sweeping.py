@@ -1,22 +1,43 @@
 """Every few seconds: what no message told of is found here, so that a lost message only delays."""
 
+import logging
+
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from annotator.learner import jobs
-from annotator.learner.absorbing import SEEN, absorb
+from annotator.learner.absorbing import SEEN, absorb, forget
 from annotator.models import Annotation, Linearization, Project, Query
+
+log = logging.getLogger(__name__)
 
 
 def sweep() -> None:
     """Close expired leases, send dead jobs again, and absorb where something is unread, ready or out of date."""
-    now = timezone.now()
-    over = Query.objects.filter(state=Query.State.LEASED, lease_until__lte=now)
-    over.update(state=Query.State.EXPIRED, closed_at=now)
+    close_expired()
     jobs.revive()
     for project_id in projects_with_a_model():
         if needs_a_pass(project_id):
-            absorb(project_id)
+            _absorb(project_id)
+
+
+def _absorb(project_id: int) -> None:
+    """One project's trouble is not the others': it is logged, and tried again from its files at the next sweep."""
+    try:
+        absorb(project_id)
+    except Exception:
+        log.exception("the labels of project %s could not be absorbed", project_id)
+        forget(project_id)
+
+
+def close_expired() -> None:
+    """Close the leases whose time is over, by one conditional update; the write lock is taken only when there are any.
+
+    A lease that its tab renews in the meantime is no longer over when the update looks at it.
+    """
+    over = Query.objects.filter(state=Query.State.LEASED, lease_until__lte=timezone.now())
+    if over.exists():
+        over.update(state=Query.State.EXPIRED, closed_at=timezone.now())
 
 
 def projects_with_a_model() -> list[int]:

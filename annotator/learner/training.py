@@ -1,7 +1,5 @@
 """A network trained on the labels so far, linearised over the pool, and left ready for the learner to swap in."""
 
-import logging
-
 import torch
 from django.db import transaction
 from django.utils import timezone
@@ -14,11 +12,9 @@ from alcore.training import TrainingDataError, TrainingDivergedError, TrainingOp
 from alcore.training import train as fit
 from annotator.learner import jobs, reading
 from annotator.learner.files import folder, load_pool, relative
-from annotator.learner.preparing import linearize_pool, new_network, store_linearization
+from annotator.learner.preparing import linearize_pool, new_network, store_linearization, write_arrays
 from annotator.models import Image, Job, LabelClass, NetworkVersion, Project
 from annotator.models.id_ranges import to_ranges
-
-log = logging.getLogger(__name__)
 
 EXPECTED = (
     ImageFileError,
@@ -32,47 +28,31 @@ EXPECTED = (
 
 def train(job_id: int) -> None:
     """Run a training job; its error, if any, ends in the job's and the version's words."""
-    job = jobs.claim(job_id, Job.Kind.TRAIN)
-    if job is None:
-        return
+    jobs.run(job_id, Job.Kind.TRAIN, _train, expected=EXPECTED)
+
+
+def _train(job: Job, progress: jobs.Progress) -> str:
+    project = job.project
     version = NetworkVersion.objects.get(pk=job.options["network_version"])
     NetworkVersion.objects.filter(pk=version.pk).update(state=NetworkVersion.State.RUNNING)
-    try:
-        words = _train(job.project, version, jobs.Progress(job))
-    except jobs.LostJobError as error:
-        log.warning("%s", error)
-    except EXPECTED as error:
-        _fail(job, version, str(error))
-    except Exception as error:
-        log.exception("training network %s of project %s failed", version.number, job.project_id)
-        _fail(job, version, f"Training stopped at something unexpected ({type(error).__name__}: {error}).")
-    else:
-        jobs.finish(job, words)
-
-
-def _fail(job: Job, version: NetworkVersion, words: str) -> None:
-    NetworkVersion.objects.filter(pk=version.pk).update(
-        state=NetworkVersion.State.FAILED, error=words, finished_at=timezone.now()
-    )
-    jobs.fail(job, words)
-
-
-def _train(project: Project, version: NetworkVersion, progress: jobs.Progress) -> str:
-    ids = reading.all_ids(project)
-    votes = reading.current_votes(project)
+    ids, votes = reading.current_labels(project)
     classes = LabelClass.objects.filter(project=project).count()
     images = list(Image.objects.filter(project=project).order_by("row"))
     pool = load_pool(images, progress=progress.part(0.0, 0.2))
-    rows = sorted(votes)
+    rows = sorted(row for row in votes if row < len(pool))
     targets = mean_targets(votes, rows, classes=classes)
     seed = project.seed + version.number
     module = new_network(project, classes=classes, seed=seed)
     options = TrainingOptions(strength=project.training_strength, seed=seed)  # type: ignore[arg-type]
     report = fit(module, pool[rows], targets, options=options, progress=progress.part(0.2, 0.6))
     arrays = linearize_pool(module, pool, project, untrained=False, progress=progress.part(0.6, 1.0))
-    _store(project, version, module, report, label_ids=to_ranges(ids), label_count=len(rows))
+    path = write_arrays(project, job, arrays)
+    describe(version, report, label_ids=to_ranges(ids), label_count=len(rows))
+    version.weights_file = write_weights(project, version, module)
     with transaction.atomic():
-        store_linearization(project, version, arrays)
+        progress.confirm()
+        version.save()
+        store_linearization(project, version, arrays, path)
     return f"Network {version.number} is trained on {len(rows):,} labels."
 
 
@@ -85,18 +65,16 @@ def mean_targets(votes: reading.Votes, rows: list[int], *, classes: int) -> torc
     return targets
 
 
-def _store(
-    project: Project,
-    version: NetworkVersion,
-    module: ImageNetwork,
-    report: TrainingReport,
-    *,
-    label_ids: list[list[int]],
-    label_count: int,
-) -> None:
+def write_weights(project: Project, version: NetworkVersion, module: ImageNetwork) -> str:
+    """Save the network and return its file's name relative to the models' folder."""
     path = folder(project) / f"network-{version.number}.safetensors"
     save_network(module, path, header={"number": version.number})
-    version.weights_file, version.label_ids, version.label_count = relative(path), label_ids, label_count
+    return relative(path)
+
+
+def describe(version: NetworkVersion, report: TrainingReport, *, label_ids: list[list[int]], label_count: int) -> None:
+    """Put what the training came to into the version's row, which is not saved here."""
+    version.label_ids, version.label_count = label_ids, label_count
     version.metrics = {
         "training_accuracy": report.training_accuracy,
         "loss": report.losses[-1] if report.losses else None,
@@ -106,4 +84,3 @@ def _store(
         "energy": report.energy,
     }
     version.state, version.finished_at = NetworkVersion.State.READY, timezone.now()
-    version.save()

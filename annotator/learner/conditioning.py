@@ -1,0 +1,110 @@
+"""Bringing a posterior to what the database says: labels, withdrawals and corrections, deleted images, leases."""
+
+from collections import Counter
+
+import torch
+
+from annotator.learner import reading
+from annotator.learner.state import ProjectState, fresh_posterior, one_hot
+from annotator.models import Project
+
+MANY_CHANGES = 32  # labels taken back in one pass; beyond, building anew is cheaper and as exact
+
+
+def read_everything(state: ProjectState, project: Project) -> None:
+    """Compare every label, whatever was read before: the posterior is then what the database says.
+
+    The ids are read before the votes: a label that arrives in between is absorbed now and found unread next time, when
+    there is nothing left to do for it. The other way round it would be lost.
+    """
+    ids = reading.all_ids(project)
+    rows = reading.rows_of(project, ids)
+    state.deleted, state.image_ids = reading.deleted_rows(project), reading.image_ids(project, state.posterior.size)
+    state.outside = {pk for pk, row in rows.items() if row >= state.posterior.size}
+    state.votes = reading.current_votes(project)
+    bring_to(state, set(state.votes) | set(state.posterior.votes))
+    state.known = ids
+    state.foreign = reading.foreign_ids(project, above=min(ids, default=0))
+
+
+def read_unread(state: ProjectState, project: Project) -> None:
+    """Absorb everything unread as one block; where annotations are gone (with their image), compare all of them."""
+    _follow_deletions(state, project)
+    unread = reading.unread_ids(project, state.known)
+    if unread is None:
+        read_everything(state, project)
+    elif unread:
+        _absorb(state, project, unread)
+
+
+def _absorb(state: ProjectState, project: Project, unread: set[int]) -> None:
+    rows = reading.rows_of(project, unread)
+    touched = set(rows.values())
+    votes = reading.current_votes(project, touched)
+    state.votes = {row: held for row, held in state.votes.items() if row not in touched} | votes
+    bring_to(state, touched)
+    horizon = max(state.known, default=min(unread))
+    state.known |= unread
+    state.outside |= {pk for pk, row in rows.items() if row >= state.posterior.size}
+    state.foreign |= reading.foreign_ids(project, above=horizon)
+
+
+def _follow_deletions(state: ProjectState, project: Project) -> None:
+    """Labels of deleted images do not count."""
+    deleted = reading.deleted_rows(project)
+    if deleted == state.deleted:
+        return
+    changed, state.deleted = deleted ^ state.deleted, deleted
+    state.image_ids = reading.image_ids(project, state.posterior.size)
+    votes = reading.current_votes(project, changed)
+    state.votes = {row: held for row, held in state.votes.items() if row not in changed} | votes
+    bring_to(state, set(changed))
+
+
+def bring_to(state: ProjectState, rows: set[int]) -> None:
+    """Change the posterior from the votes it holds on these rows to those of the database.
+
+    Only the difference counts, so this is safe to repeat: no label is lost or counted twice.
+    """
+    posterior = state.posterior
+    gone: list[tuple[int, int, int | None]] = []  # row, class, and the class that replaces it
+    added: list[tuple[int, int]] = []
+    for row in sorted(row for row in rows if row < posterior.size):
+        wanted = Counter(index for index in state.votes.get(row, []) if index < posterior.classes)
+        held = Counter(int(vote.argmax()) for vote in posterior.votes.get(row, []))
+        old, new = list((held - wanted).elements()), list((wanted - held).elements())
+        gone += [(row, index, new[place] if place < len(new) else None) for place, index in enumerate(old)]
+        added += [(row, index) for index in new[len(old) :]]
+    if len(gone) > MANY_CHANGES:
+        _build_anew(state)
+        return
+    for row, index, other in gone:
+        if other is None:
+            posterior.forget_(row, one_hot(index, posterior))
+        else:
+            posterior.relabel_(row, one_hot(index, posterior), one_hot(other, posterior))
+    _condition(state, added)
+
+
+def _build_anew(state: ProjectState) -> None:
+    pending = state.posterior.pending
+    state.posterior = fresh_posterior(state.arrays, ridge=state.posterior.ridge)
+    usable = [(row, index) for row, votes in state.votes.items() if row < state.posterior.size for index in votes]
+    _condition(state, [(row, index) for row, index in usable if index < state.posterior.classes])
+    for row in pending:
+        state.posterior.pend_(row)
+
+
+def _condition(state: ProjectState, labels: list[tuple[int, int]]) -> None:
+    if labels:
+        targets = torch.stack([one_hot(index, state.posterior) for _, index in labels])
+        state.posterior.condition_([row for row, _ in labels], targets)
+
+
+def hold_leases(state: ProjectState, rows: set[int]) -> None:
+    """Let exactly the images out on a lease be pending."""
+    rows = {row for row in rows if row < state.posterior.size}
+    for row in set(state.posterior.pending) - rows:
+        state.posterior.cancel_(row)
+    for row in sorted(rows - set(state.posterior.pending)):
+        state.posterior.pend_(row)

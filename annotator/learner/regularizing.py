@@ -1,0 +1,71 @@
+"""The ridge chosen from the labels, and what the linear model's own labels say about it."""
+
+import torch
+
+from alcore.linearization import Linearization as Arrays
+from alcore.posterior import Posterior
+from alcore.regularization import choose_ridge
+from annotator.learner import reading
+from annotator.learner.state import ProjectState
+
+RIDGE_EVERY = 20
+RIDGE_WINDOW = 1000  # labels a ridge is chosen on at most: a Cholesky factor for each value on the grid
+ACCURACY_EVERY = 10
+
+
+def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
+    """Choose the ridge by the one-step-ahead error on labels the network was not trained on; True when it changed.
+
+    Never under the untrained network: there the best prediction is none at all (the largest ridge), and that choice
+    would be carried over to the first network that has something to say.
+    """
+    posterior, count = state.posterior, len(state.posterior.votes)
+    if count == 0 or state.network_number == 0 or not (force or abs(count - state.ridge_chosen_at) >= RIDGE_EVERY):
+        return False
+    state.ridge_chosen_at = count
+    rows, trained = reading.answer_order(state.linearization.network_version, sorted(posterior.votes))
+    skip = max(0, trained - max(0, len(rows) - RIDGE_WINDOW))
+    rows = rows[-RIDGE_WINDOW:]
+    choice = choose_ridge(
+        kernel_of(state.arrays, rows),
+        mean_votes(posterior, rows) - posterior.initial[rows],
+        mean_diagonal=state.mean_diagonal,
+        skip=skip,
+        current=state.linearization.relative_ridge,
+    )
+    changed = choice.rho != state.linearization.relative_ridge
+    if changed:
+        posterior.set_ridge_(choice.rho * state.mean_diagonal)
+    state.linearization.relative_ridge = choice.rho
+    state.linearization.ridge_label_ids = state.known_ranges()
+    return changed
+
+
+def kernel_of(arrays: Arrays, rows: list[int]) -> torch.Tensor:  # (n, n)
+    """Return the kernel between these images."""
+    if arrays.kernel is not None:
+        return arrays.kernel[rows][:, rows]
+    features = torch.empty(0, 0) if arrays.features is None else arrays.features[rows]
+    return features @ features.T
+
+
+def mean_votes(posterior: Posterior, rows: list[int]) -> torch.Tensor:  # (n, K)
+    return torch.stack([torch.stack(posterior.votes[row]).mean(0) for row in rows])
+
+
+def measure(state: ProjectState, *, force: bool = False) -> None:
+    """Write label count and leave-one-out accuracy into the linearisation's row, the latter every few labels."""
+    count = len(state.posterior.votes)
+    state.linearization.label_count = count
+    if force or abs(count - state.measured_at) >= ACCURACY_EVERY:
+        state.measured_at = count
+        state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior)
+
+
+def leave_one_out_accuracy(posterior: Posterior) -> float | None:
+    """Return the share of labelled images whose class is predicted right without their own label."""
+    if not posterior.votes:
+        return None
+    rows, residuals = posterior.leave_one_out()
+    targets = mean_votes(posterior, rows).to(residuals)
+    return float(((targets - residuals).argmax(1) == targets.argmax(1)).double().mean())
