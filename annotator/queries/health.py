@@ -53,7 +53,7 @@ def check_broker() -> Check:
     try:
         with current_app.connection_for_write(connect_timeout=1) as broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-            broker.channel().close()
+            broker.channel()
     except (OperationalError, OSError) as error:
         words = f"Messages to the workers cannot be sent ({error}). Labels are safe: the learner looks for them, too."
         return Check("Broker", False, words)
