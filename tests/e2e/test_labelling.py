@@ -1,0 +1,234 @@
+"""Sixty digits labelled by key presses in Chromium, against the real server and workers, with everything that happens
+to people on the way: undo, skip, a correction, a reload, and a worker killed in the middle."""
+
+import csv
+import hashlib
+import io
+import os
+import signal
+from collections import Counter
+
+import pytest
+from playwright.sync_api import expect
+from sklearn.datasets import load_digits
+
+from annotator.importing.demo import draw_scan
+
+pytestmark = pytest.mark.e2e
+
+PROJECT = "/projects/handwritten-digits/"
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Each scan's class, found by the picture's own bytes: the product is never told."""
+    digits = load_digits()
+    return {
+        hashlib.sha256(draw_scan(pixels)).hexdigest(): int(target)
+        for pixels, target in zip(digits.images, digits.target, strict=True)
+    }
+
+
+class Annotator:
+    """A person at the page: looks at the image, presses its key, sees the next one."""
+
+    def __init__(self, page, truth):
+        self.page = page
+        self.truth = truth
+        self.labelled = {}
+
+    def picture(self):
+        return self.page.locator("#picture").get_attribute("src")
+
+    def digit(self):
+        reply = self.page.request.get(self.picture())
+        return self.truth[hashlib.sha256(reply.body()).hexdigest()]
+
+    def press(self, key):
+        query = self.page.locator("#card").get_attribute("data-query")
+        self.page.keyboard.press(key)
+        expect(self.page.locator("#card")).not_to_have_attribute("data-query", query)
+
+    def label(self, digit=None):
+        digit = self.digit() if digit is None else digit
+        image = int(self.picture().split("/")[2])
+        self.press(str(digit))
+        self.labelled[image] = digit
+        return image
+
+
+def labelled_in_database(product):
+    rows = product.rows(
+        "select a.image_id, c.name from annotator_annotation a join annotator_labelclass c on c.id = a.label_class_id "
+        "where a.kind = 'label' and a.id not in "
+        "(select supersedes_id from annotator_annotation where supersedes_id is not null)"
+    )
+    assert len(rows) == len(dict(rows)), "an image has two current labels"
+    return {image: int(name) for image, name in rows}
+
+
+def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_in, truth):
+    page = sign_in("annotator1")
+    page.goto(PROJECT + "annotate/")
+    person = Annotator(page, truth)
+
+    for _ in range(10):
+        person.label()
+
+    # Undo takes the answer back and shows its image again.
+    taken = person.label(digit=(person.digit() + 1) % 10)
+    person.press("z")
+    assert int(person.picture().split("/")[2]) == taken
+    del person.labelled[taken]
+    person.label()
+
+    # A skipped image goes away and is not counted.
+    skipped = int(person.picture().split("/")[2])
+    person.press(" ")
+    assert int(person.picture().split("/")[2]) != skipped
+
+    # A correction in the history strip.
+    wrong = person.label(digit=(person.digit() + 3) % 10)
+    right = next(truth[sha] for sha, pk in product.rows("select sha256, id from annotator_image") if pk == wrong)
+    item = page.locator(".history-item").first
+    item.locator("summary").click()
+    item.get_by_label("Correct this answer").select_option(label=str(right))
+    item.get_by_role("button", name="Correct").click()
+    expect(page.locator("#status")).to_have_text("Answer corrected.")
+    person.labelled[wrong] = right
+    page.locator("#card-title").focus()
+
+    # A reload shows the same card.
+    before = page.locator("#card").get_attribute("data-query")
+    page.reload()
+    assert page.locator("#card").get_attribute("data-query") == before
+
+    while len(person.labelled) < 30:
+        person.label()
+
+    # The learner is killed without warning; labelling goes on, and the supervisor starts it again.
+    old = product.server.pids_of("-Q learner")
+    assert old, product.server.children()
+    os.kill(old[0], signal.SIGKILL)
+    while len(person.labelled) < 45:
+        person.label()
+    product.wait_for(
+        lambda: set(product.server.pids_of("-Q learner")) - set(old), what="another learner after the kill"
+    )
+    product.wait_for(
+        lambda: product.one("select count(*) from annotator_linearization where live_at is not null") >= 2,
+        what="a trained network going live",
+    )
+    while len(person.labelled) < 60:
+        person.label()
+        page.wait_for_timeout(250)
+
+    # Nothing lost, nothing doubled, and what the person meant.
+    assert labelled_in_database(product) == person.labelled
+    keys = [row[0] for row in product.rows("select client_key from annotator_annotation")]
+    assert len(keys) == len(set(keys))
+    kinds = Counter(row[0] for row in product.rows("select kind from annotator_query"))
+    assert kinds["ranked"] >= 10, kinds
+
+    # Every label reaches the model, and the posterior on disk equals one made again from the labels.
+    newest = product.one("select max(id) from annotator_annotation")
+    product.wait_for(
+        lambda: f"{newest}]" in product.one("select known_ids from annotator_ranking where image_id is null"),
+        what="the learner reading the last label",
+    )
+    rebuilt = product.manage("rebuild_posterior", "handwritten-digits")
+    assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
+
+    # The export holds the same labels.
+    admin = sign_in("admin")
+    reply = admin.request.get(PROJECT + "export/csv/")
+    assert reply.ok
+    rows = list(csv.DictReader(io.StringIO(reply.text())))
+    assert {int(row["image_id"]): int(row["label"]) for row in rows if row["label"]} == person.labelled
+
+
+def test_an_answer_given_offline_waits_and_is_sent_once(product, sign_in, truth):
+    page = sign_in("annotator2")
+    page.goto(PROJECT + "annotate/")
+    person = Annotator(page, truth)
+    image, digit = int(person.picture().split("/")[2]), person.digit()
+    query = page.locator("#card").get_attribute("data-query")
+    page.context.set_offline(True)
+    page.keyboard.press(str(digit))
+    expect(page.locator("#save-state")).to_have_text("Offline: 1 waiting")
+    page.context.set_offline(False)
+    expect(page.locator("#save-state")).to_have_text("Saved")
+    expect(page.locator("#card")).not_to_have_attribute("data-query", query)
+    stored = product.rows("select count(*) from annotator_annotation where image_id = ? and kind = 'label'", image)
+    assert stored == [(1,)]
+
+
+def test_an_answer_whose_sign_in_has_expired_is_kept_and_sent_after_signing_in(product, sign_in, truth):
+    page = sign_in("annotator2")
+    page.goto(PROJECT + "annotate/")
+    person = Annotator(page, truth)
+    image, digit = int(person.picture().split("/")[2]), person.digit()
+    cookies = [cookie for cookie in page.context.cookies() if cookie["name"] != "sessionid"]
+    page.context.clear_cookies()
+    page.context.add_cookies(cookies)
+    page.keyboard.press(str(digit))
+    expect(page.locator("#trouble")).to_contain_text("Your answer is kept in this browser")
+    page.locator("#trouble").get_by_role("link", name="Sign in").click()
+    page.get_by_label("Username").fill("annotator2")
+    page.get_by_label("Password").fill(product.password("annotator2"))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#save-state")).to_have_text("Saved")
+    product.wait_for(
+        lambda: (
+            product.rows("select count(*) from annotator_annotation where image_id = ? and kind = 'label'", image)
+            == [(1,)]
+        ),
+        what="the kept answer arriving",
+        seconds=20,
+    )
+
+
+def test_nothing_moves_when_the_next_image_arrives(sign_in, truth):
+    page = sign_in("annotator1")
+    page.add_init_script(
+        "window.shift = 0; new PerformanceObserver((list) => { for (const entry of list.getEntries()) "
+        "window.shift += entry.value; }).observe({ type: 'layout-shift', buffered: true });"
+    )
+    page.goto(PROJECT + "annotate/")
+    person = Annotator(page, truth)
+    page.wait_for_timeout(300)
+    page.evaluate("window.shift = 0")
+    for _ in range(3):
+        person.label()
+        page.wait_for_timeout(700)
+    assert page.evaluate("window.shift") < 0.02
+
+
+def test_the_page_works_without_javascript(product, sign_in):
+    page = sign_in("annotator2", java_script_enabled=False)
+    page.goto(PROJECT + "annotate/")
+    before = page.locator("#picture").get_attribute("src")
+    page.locator("button[name=answer][value='label:3']").click()
+    assert page.locator("#picture").get_attribute("src") != before
+    page.get_by_role("button", name="Undo").click()
+    assert page.locator("#picture").get_attribute("src") == before
+
+
+def test_keys_can_be_switched_off_and_changed(sign_in):
+    page = sign_in("annotator2")
+    page.goto(PROJECT + "annotate/")
+    query = page.locator("#card").get_attribute("data-query")
+    page.keyboard.press("?")
+    page.get_by_label("Skip: somebody else gets the image").press("q")
+    page.get_by_label("Use keys").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.locator("#card-title").focus()
+    page.keyboard.press("q")
+    page.wait_for_timeout(300)
+    assert page.locator("#card").get_attribute("data-query") == query
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_label("Use keys").check()
+    page.get_by_role("button", name="Close").click()
+    page.locator("#card-title").focus()
+    page.keyboard.press("q")
+    expect(page.locator("#card")).not_to_have_attribute("data-query", query)

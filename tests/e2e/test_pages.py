@@ -1,0 +1,127 @@
+"""Every page in Chromium: accessible by axe's rules, light and dark, no side scrolling at 320 px, no policy broken."""
+
+import io
+import zipfile
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image as Picture
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.e2e
+
+PROJECT = "/projects/handwritten-digits/"
+PAGES = (
+    "/",
+    "/projects/new/",
+    PROJECT,
+    PROJECT + "annotate/",
+    PROJECT + "progress/",
+    PROJECT + "images/",
+    PROJECT + "people/",
+    PROJECT + "settings/",
+    PROJECT + "exports/",
+    "/health/",
+    "/account/",
+    "/no-such-page/",
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_a_rule_of_accessibility(sign_in, scheme):
+    page = sign_in("admin", color_scheme=scheme, reduced_motion="reduce")
+    problems = {}
+    for path in PAGES:
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        found = Axe().run(page)
+        if found.violations_count:
+            problems[path] = found.generate_report()
+    assert not problems, "\n".join(f"{path}: {report}" for path, report in problems.items())
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_scrolls_sideways_on_a_small_screen(sign_in, path):
+    page = sign_in("admin", viewport={"width": 320, "height": 640})
+    page.goto(path)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_no_page_breaks_its_content_security_policy(sign_in):
+    page = sign_in("admin")
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None)
+    for path in PAGES:
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+    page.goto(PROJECT + "annotate/")
+    page.keyboard.press("1")
+    page.wait_for_timeout(500)
+    page.keyboard.press("z")
+    page.wait_for_timeout(500)
+    assert complaints == []
+
+
+def make_zip():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(12):
+            picture = io.BytesIO()
+            Picture.new("RGB", (40, 40), (20 * number, 255 - 20 * number, 90)).save(picture, format="PNG")
+            archive.writestr(f"tile-{number:02d}.png", picture.getvalue())
+        archive.writestr("notes.txt", "not a picture")
+        archive.writestr("broken.png", b"\x89PNG\r\n\x1a\n broken")
+        archive.writestr("empty.png", b"")
+        archive.writestr("../outside.png", picture.getvalue())
+    return buffer.getvalue()
+
+
+def test_a_project_is_made_filled_and_labelled_in_the_browser(product, sign_in):
+    page = sign_in("admin")
+    page.goto("/projects/new/")
+    page.get_by_label("Name").fill("Tiles")
+    page.get_by_label("Classes").fill("red\ngreen")
+    page.get_by_role("button", name="Make the project").click()
+    page.wait_for_url("**/projects/tiles/images/")
+    page.locator("input[type=file]").set_input_files(
+        {"name": "tiles.zip", "mimeType": "application/zip", "buffer": make_zip()}
+    )
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/images/import/**")
+    for name in ("notes.txt", "broken.png", "empty.png", "outside.png"):
+        expect(page.locator("main")).to_contain_text(name, timeout=60_000)
+    assert (
+        product.one(
+            "select count(*) from annotator_image i join annotator_project p on p.id = i.project_id "
+            "where p.slug = 'tiles'"
+        )
+        == 12
+    )
+    product.wait_for(
+        lambda: product.one(
+            "select count(*) from annotator_linearization l join annotator_project p on p.id = l.project_id "
+            "where p.slug = 'tiles' and l.state = 'live'"
+        ),
+        what="the new pool being prepared",
+    )
+    page.goto("/projects/tiles/annotate/")
+    for _ in range(12):
+        query = page.locator("#card").get_attribute("data-query")
+        page.keyboard.press("1")
+        expect(page.locator("#card")).not_to_have_attribute("data-query", query or "")
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
+
+
+def test_the_one_time_link_signs_in_once(product, browser):
+    context = browser.new_context(base_url=product.url)
+    page = context.new_page()
+    page.goto(product.sign_in_link)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/account/")
+    second = browser.new_context(base_url=product.url)
+    again = second.new_page()
+    again.goto(product.sign_in_link)
+    again.get_by_role("button", name="Sign in").click()
+    expect(again.get_by_role("alert")).to_contain_text("used already")
+    context.close()
+    second.close()
