@@ -11,12 +11,10 @@ from django.http import QueryDict
 from annotator.models import LabelClass, Membership, Project
 
 CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
-STRATEGY_HELP = {
-    Project.Strategy.LOOKAHEAD: "the image whose label would change the most predictions",
-    Project.Strategy.MARGIN: "the image between two classes",
-    Project.Strategy.ENTROPY: "the image the model is least sure about",
-    Project.Strategy.RANDOM: "any image, for comparison",
-}
+STRATEGY_HELP = (
+    "Look-ahead: the image whose label would change the most predictions. Margin: an image between two classes. "
+    "Entropy: the image the model is least sure about. Random: any image, for comparison."
+)
 
 
 class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
@@ -50,6 +48,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
         }
         help_texts = {
             "guidelines": "Shown to annotators with the key H: what belongs to each class, what to do in doubt.",
+            "strategy": STRATEGY_HELP,
             "training_strength": "How far training moves the network. Medium suits most pools.",
             "overlap": "More than 1 has several people label the same image.",
             "hide_predictions": "Predictions save time, and they bias people.",
@@ -59,11 +58,8 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
     def __init__(self, data: QueryDict | None = None, *, instance: Project | None = None) -> None:
         # A form writes into its instance even when it is invalid: the page goes on showing the real project.
         super().__init__(data, instance=copy(instance))
-        strategy = self.fields["strategy"]
-        assert isinstance(strategy, forms.TypedChoiceField)  # noqa: S101 -- made so by the model's choices
-        strategy.choices = [(choice.value, f"{choice.label}: {STRATEGY_HELP[choice]}") for choice in Project.Strategy]
         if self.instance.audit_share is not None:
-            self.initial["audit_share"] = round(100 * self.instance.audit_share, 4)
+            self.initial["audit_share"] = f"{100 * self.instance.audit_share:g}"
 
     def clean_audit_share(self) -> float:
         return float(self.cleaned_data["audit_share"]) / 100
