@@ -50,7 +50,8 @@ class ZipSource:
         self.total_bytes = sum(entry.compress_size for _name, entry in self.entries)
 
     def members(self) -> Iterator[Member]:
-        folders = class_folders([name for name, _entry in self.entries])
+        # A path that is refused must not hide that one folder wraps all the others.
+        folders = class_folders(["" if leads_outside(name) else name for name, _entry in self.entries])
         with self.archive:
             for (name, entry), folder in zip(self.entries, folders, strict=True):
                 yield Member(name=name, folder=folder, size=entry.compress_size, read=partial(self._read, entry))
@@ -79,9 +80,7 @@ class ZipSource:
 
 def check_entry(entry: zipfile.ZipInfo) -> None:
     """Raise UnusableFileError for members that are no plain file inside the archive."""
-    name = entry.filename.replace("\\", "/")
-    drive = len(name) > 1 and name[1] == ":" and name[0].isalpha()
-    if name.startswith("/") or drive or ".." in name.split("/"):
+    if leads_outside(entry.filename):
         raise UnusableFileError(OUTSIDE)
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind == stat.S_IFLNK:
@@ -90,6 +89,12 @@ def check_entry(entry: zipfile.ZipInfo) -> None:
         raise UnusableFileError(NOT_A_FILE)
     if entry.flag_bits & ENCRYPTED_FLAG:
         raise UnusableFileError(ENCRYPTED)
+
+
+def leads_outside(path: str) -> bool:
+    name = path.replace("\\", "/")
+    drive = len(name) > 1 and name[1] == ":" and name[0].isalpha()
+    return name.startswith("/") or drive or ".." in name.split("/")
 
 
 def decoded_name(entry: zipfile.ZipInfo) -> str:

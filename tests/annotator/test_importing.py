@@ -255,6 +255,16 @@ def test_first_folder_names_the_class(empty: Project, alice: User, tmp_path: Pat
     assert {(label.user, label.query, label.kind) for label in labels} == {(alice, None, "label")}
 
 
+def test_path_that_is_refused_does_not_spoil_the_labels_of_the_others(
+    empty: Project, alice: User, tmp_path: Path
+) -> None:
+    contents = {"set/cat/1.png": make_picture(1), "set/dog/2.png": make_picture(2), "../evil.png": make_picture(3)}
+    path = zipped(tmp_path / "in.zip", contents)
+    import_path(project=empty, path=path, labels_from_folders=True, user=alice)
+    labels = Annotation.objects.order_by("image__row")
+    assert [str(label.label_class) for label in labels] == ["cat", "dog"]
+
+
 def test_importing_again_doubles_no_label(empty: Project, alice: User, bob: User, tmp_path: Path) -> None:
     source = write(tmp_path / "in", {"cat/1.png": make_picture(1), "dog/2.png": make_picture(2)})
     import_path(project=empty, path=source, labels_from_folders=True, user=alice)
