@@ -33,17 +33,12 @@ def sign_row_kernel(module, images, signs):
     return kernel + last @ last.T + 1
 
 
-def herding(kernel, count):
-    """Kernel herding on cosines, every score written out."""
+def herding_scores(kernel, taken):
+    """Kernel herding on cosines: the score of every row that is not taken yet, every sum written out."""
     size = len(kernel)
     cosine = [[float(kernel[i, j] / (kernel[i, i] * kernel[j, j]) ** 0.5) for j in range(size)] for i in range(size)]
-    taken = []
-    for step in range(count):
-        scores = {
-            row: sum(cosine[row]) / size - sum(cosine[row][other] for other in taken) / (step + 1)
-            for row in range(size)
-            if row not in taken
-        }
-        best = max(scores.values())
-        taken.append(min(row for row, score in scores.items() if score == best))
-    return taken
+    return {
+        row: sum(cosine[row]) / size - sum(cosine[row][other] for other in taken) / (len(taken) + 1)
+        for row in range(size)
+        if row not in taken
+    }
