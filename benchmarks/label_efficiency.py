@@ -113,13 +113,13 @@ def settings_of(data: LabelledImages, arguments: argparse.Namespace) -> dict[str
 
 
 def finished_runs(partial: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs of an earlier start of the same command; those of other settings are refused."""
+    """Runs of an earlier start of the same command; more or fewer seeds may be asked for, other settings are refused."""
     if not partial.exists():
         return []
     kept = json.loads(partial.read_text())
-    if kept["settings"] != settings:
+    if {**kept["settings"], "seeds": 0} != {**settings, "seeds": 0}:
         raise SystemExit(f"{partial} holds runs of other settings: {kept['settings']}; move it away first")
-    runs: list[dict[str, Any]] = kept["runs"]
+    runs: list[dict[str, Any]] = [run for run in kept["runs"] if run["seed"] < settings["seeds"]]
     return runs
 
 
