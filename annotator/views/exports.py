@@ -45,12 +45,17 @@ def project_exports(request: HttpRequest, slug: str) -> HttpResponse:
 def project_export(request: HttpRequest, slug: str, file_format: str) -> HttpResponseBase:
     """Send an export while it is read; `?events=all` has every event instead of the labels that count now."""
     found = access.for_admin(request.user, slug)
+    return download(found.project, file_format, all_events=request.GET.get("events") == "all")
+
+
+def download(project: Project, file_format: str, *, all_events: bool) -> StreamingHttpResponse:
+    """Return an export as a reply that streams; Http404 for an unknown format."""
     chosen = FORMATS.get(file_format)
     if chosen is None:
         raise Http404("No such format.")
-    all_events = chosen.events and request.GET.get("events") == "all"
-    pieces = chosen.stream(found.project, all_events=True) if all_events else chosen.stream(found.project)
-    name = file_name(found.project, chosen, all_events=all_events)
+    all_events = chosen.events and all_events
+    pieces = chosen.stream(project, all_events=True) if all_events else chosen.stream(project)
+    name = file_name(project, chosen, all_events=all_events)
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingHttpResponse(pieces, content_type=chosen.content_type, headers=headers)
 
