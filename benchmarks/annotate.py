@@ -9,7 +9,6 @@ read off the stored id sets. Cold-start, audit and undo cards are counted apart.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import Any
 from benchmarks.browser import Browser, PageCard
 from benchmarks.machine import describe_machine
 from benchmarks.server import RunningServer, peak_rss_mb, running_server
+from benchmarks.truth import labels_of_digits, labels_of_zip, picture_key, without_folders
 
 PASSWORD = "a password for the benchmark alone"
 
@@ -41,40 +40,6 @@ class Run:
     keys: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-def true_labels_of_zip(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return sha256 of each image file -> its folder's name, and the class names."""
-    labels = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            parts = Path(name).parts
-            if not name.endswith("/") and len(parts) >= 2:
-                labels[hashlib.sha256(archive.read(name)).hexdigest()] = parts[-2]
-    return labels, sorted(set(labels.values()))
-
-
-def true_labels_of_digits() -> tuple[dict[str, str], list[str]]:
-    from sklearn.datasets import load_digits
-
-    from annotator.importing.demo import draw_scan
-
-    digits = load_digits()
-    labels = {}
-    for pixels, target in zip(digits.images, digits.target, strict=True):
-        labels[hashlib.sha256(draw_scan(pixels)).hexdigest()] = str(target)
-    return labels, [str(digit) for digit in range(10)]
-
-
-def without_folders(path: Path, folder: Path) -> Path:
-    """Write the zip again with nothing in its names that says the class."""
-    flat = folder / "pool.zip"
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(flat, "w") as out:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        random.Random(0).shuffle(names)
-        for number, name in enumerate(names):
-            out.writestr(f"{number:06d}{Path(name).suffix}", archive.read(name))
-    return flat
 
 
 def start_django(server: RunningServer) -> None:
@@ -155,7 +120,7 @@ def label_one(browser: Browser, card: PageCard, labels: dict[str, int], think: f
     begin = time.perf_counter()
     picture = browser.image(card)
     waited = time.perf_counter() - begin
-    index = labels[hashlib.sha256(picture).hexdigest()]
+    index = labels[picture_key(picture)]
     time.sleep(think * random.uniform(0.8, 1.2))
     following, timing, key = browser.answer(card, f"label:{index}")
     with run.lock:
@@ -209,9 +174,8 @@ def peak_memory(server: RunningServer) -> dict[str, float]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    labels, class_names = (
-        true_labels_of_digits() if arguments.pool == "digits" else true_labels_of_zip(Path(arguments.pool))
-    )
+    known = labels_of_digits() if arguments.pool == "digits" else labels_of_zip(Path(arguments.pool))
+    labels, class_names = known
     with tempfile.TemporaryDirectory(prefix="foresight-pool-") as folder, running_server() as server:
         start_django(server)
         from django.utils import timezone
@@ -220,9 +184,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         names = make_people(slug, arguments.annotators)
         prepared_after = wait_until_prepared(slug)
         run, begin = Run(total=arguments.labels), timezone.now()
-        seconds = label_with_everybody(
-            server, slug, names, {key: class_names.index(name) for key, name in labels.items()}, arguments, run
-        )
+        seconds = label_with_everybody(server, slug, names, labels, arguments, run)
         stored = what_is_stored(slug, run, begin)
         return {
             "pool": Path(arguments.pool).name,
