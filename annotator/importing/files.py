@@ -130,7 +130,8 @@ class _Import:
     def tell(self, share: float) -> None:
         if self.progress is not None:
             added = self.report.imported + len(self.batch)
-            self.progress(share, f"{self.files:,} files read, {added:,} images added")
+            files, images = ("file" if self.files == 1 else "files"), ("image" if added == 1 else "images")
+            self.progress(share, f"{self.files:,} {files} read, {added:,} {images} added")
 
     def _take(self, member: Member) -> None:
         try:
