@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
 from annotator.views import account, annotate, exports, health, images, media, people, progress, projects
 
@@ -72,4 +72,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/progress/", progress.project_progress, name="project-progress"),
     path("projects/<slug:slug>/progress/data/", progress.project_progress_data, name="project-progress-data"),
     path("projects/<slug:slug>/progress/jobs/", progress.project_progress_jobs, name="project-progress-jobs"),
+    # api/
+    path("api/", include("annotator.api.urls")),
 ]

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 
 from annotator import access
 from annotator.importing.thumbnails import THUMBNAIL_SIZES, thumbnail_of
+from annotator.models import Image
 
 TYPES = {
     ".png": "image/png",
@@ -25,13 +26,18 @@ def image_file(request: HttpRequest, image_id: int, digest: str) -> HttpResponse
     image = access.image_for_member(request.user, image_id)
     if len(digest) != 16 or not image.sha256.startswith(digest):
         raise Http404("No such image.")
-    size = request.GET.get("size", "")
-    tag = f'"{image.sha256[:32]}{"-" + size if size else ""}"'
+    return send_image(request, image)
+
+
+def send_image(request: HttpRequest, image: Image) -> HttpResponse:
+    """Send the file of an image, or the thumbnail that `?size=` asks for; 304 to whoever has it already."""
+    size = next((size for size in THUMBNAIL_SIZES if request.GET.get("size") == str(size)), None)
+    tag = f'"{image.sha256[:32]}{f"-{size}" if size else ""}"'
     if request.headers.get("If-None-Match") == tag:
         return secured(HttpResponseNotModified(), tag)
     path = inside_media(image.file)
-    if size.isdecimal() and int(size) in THUMBNAIL_SIZES:
-        path = thumbnail_of(path, sha256=image.sha256, size=int(size))
+    if size is not None:
+        path = thumbnail_of(path, sha256=image.sha256, size=size)
     return secured(FileResponse(path.open("rb"), content_type=TYPES.get(path.suffix, "application/octet-stream")), tag)
 
 

@@ -1,0 +1,72 @@
+"""How the API reads requests: bounded JSON in, JSON out whatever is asked for, and failed sign-ins counted."""
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, ParseError, Throttled
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
+
+from annotator.api.errors import BodyTooLargeError
+
+
+class BoundedJSONParser(JSONParser):
+    """DRF's parser reads bodies of any size and depth; this one has an end to both."""
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            raise BodyTooLargeError
+        try:
+            return super().parse(io.BytesIO(body), media_type, dict(parser_context or {}))
+        except RecursionError:
+            raise ParseError("The JSON is nested too deeply.") from None
+
+
+class OneRenderer(BaseContentNegotiation):
+    """Always the view's own kind of reply: an error in JSON is of use to everybody."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+        wanted = request.content_type.partition(";")[0].strip().lower()
+        return next((parser for parser in parsers if parser.media_type == wanted), None)
+
+    def select_renderer(
+        self, _request: Request, renderers: Iterable[BaseRenderer], _format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)
+
+
+class FailureThrottle(SimpleRateThrottle):
+    """Counts an address's requests without a valid token; whoever has one is never held up by those."""
+
+    scope = "failures"
+    rate = "60/min"
+
+    def get_cache_key(self, request: Request, _view: APIView) -> str:
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+
+
+class ApiView(APIView):
+    """A view of the API: signed in, JSON in and out, no description by OPTIONS (the schema has it)."""
+
+    parser_classes = [BoundedJSONParser]
+    content_negotiation_class = OneRenderer
+    metadata_class = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().initial(request, *args, **kwargs)
+        except (AuthenticationFailed, NotAuthenticated):
+            throttle = FailureThrottle()
+            if not throttle.allow_request(request, self):
+                raise Throttled(throttle.wait()) from None
+            raise
