@@ -154,12 +154,14 @@ def _pass(project: Project, held: ProjectState) -> list[Query]:
         _prepare_leases(project, held, leases)
     present = ranking.prepare_present(held, project)
     regularizing.measure(held)
+    fields = ["label_count", "leave_one_out_accuracy", "relative_ridge", "ridge_label_ids"]
     if len(held.known) - held.saved_at >= CHECKPOINT_EVERY:
         save_checkpoint(held, project)
+        fields.append("posterior_file")
     with transaction.atomic():
         _forget_rankings(project)
         _write(project, held, [present])
-        held.linearization.save()
+        held.linearization.save(update_fields=fields)
     held.written = fingerprint
     return leases
 

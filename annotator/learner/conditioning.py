@@ -4,7 +4,9 @@ from collections import Counter
 
 import torch
 
+from alcore.posterior import Posterior
 from annotator.learner import reading
+from annotator.learner.reading import Votes
 from annotator.learner.state import ProjectState, fresh_posterior, one_hot
 from annotator.models import Project
 
@@ -83,22 +85,27 @@ def bring_to(state: ProjectState, rows: set[int]) -> None:
             posterior.forget_(row, one_hot(index, posterior))
         else:
             posterior.relabel_(row, one_hot(index, posterior), one_hot(other, posterior))
-    _condition(state, added)
+    _condition(posterior, added)
 
 
 def _build_anew(state: ProjectState) -> None:
     pending = state.posterior.pending
     state.posterior = fresh_posterior(state.arrays, ridge=state.posterior.ridge)
-    usable = [(row, index) for row, votes in state.votes.items() if row < state.posterior.size for index in votes]
-    _condition(state, [(row, index) for row, index in usable if index < state.posterior.classes])
+    condition(state.posterior, state.votes)
     for row in pending:
         state.posterior.pend_(row)
 
 
-def _condition(state: ProjectState, labels: list[tuple[int, int]]) -> None:
+def condition(posterior: Posterior, votes: Votes) -> None:
+    """Absorb votes as one block; labels of images and classes that came after the linearisation are left out."""
+    rows = [row for row in sorted(votes) if row < posterior.size]
+    _condition(posterior, [(row, index) for row in rows for index in votes[row] if index < posterior.classes])
+
+
+def _condition(posterior: Posterior, labels: list[tuple[int, int]]) -> None:
     if labels:
-        targets = torch.stack([one_hot(index, state.posterior) for _, index in labels])
-        state.posterior.condition_([row for row, _ in labels], targets)
+        targets = torch.stack([one_hot(index, posterior) for _, index in labels])
+        posterior.condition_([row for row, _ in labels], targets)
 
 
 def hold_leases(state: ProjectState, rows: set[int]) -> None:

@@ -70,6 +70,17 @@ def current_labels(project: Project, rows: Iterable[int] | None = None) -> tuple
     return ids, dict(votes)
 
 
+def votes_among(project: Project, ids: set[int]) -> Votes:
+    """Return the votes as they were when these annotations, and no others, had been read."""
+    labels = Annotation.objects.filter(project=project, kind=Annotation.Kind.LABEL, image__deleted_at=None)
+    columns = ("pk", "image__row", "label_class__index", "superseded_by__pk")
+    votes: Votes = defaultdict(list)
+    for pk, row, index, replaced_by in labels.order_by("pk").values_list(*columns):
+        if pk in ids and replaced_by not in ids:
+            votes[row].append(index)
+    return dict(votes)
+
+
 def image_ids(project: Project, size: int) -> list[int | None]:
     """Return the image of each row; None where it was deleted."""
     ids: list[int | None] = [None] * size

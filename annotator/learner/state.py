@@ -70,7 +70,7 @@ def one_hot(index: int, posterior: Posterior) -> torch.Tensor:  # (K,)
     return torch.eye(posterior.classes, dtype=posterior.mean.dtype)[index]
 
 
-def open_state(linearization: Linearization) -> ProjectState:
+def open_state(linearization: Linearization, *, checkpoint: bool = True) -> ProjectState:
     """Load the arrays of a linearisation and its checkpoint; without a sound one the posterior has no labels yet.
 
     Raises one of UNUSABLE when the arrays cannot be used.
@@ -78,7 +78,7 @@ def open_state(linearization: Linearization) -> ProjectState:
     arrays = load_linearization(resolve(linearization.features_file))
     kbar = mean_diagonal(kernel=arrays.kernel, features=arrays.features)
     ridge = linearization.relative_ridge * kbar
-    posterior, known = _from_checkpoint(linearization, arrays)
+    posterior, known = _from_checkpoint(linearization, arrays) if checkpoint else (None, set())
     if posterior is None:
         posterior = fresh_posterior(arrays, ridge=ridge)
     elif posterior.ridge != ridge:  # it was chosen again after the checkpoint

@@ -1,5 +1,6 @@
 """A project of real scanned digits with its learner run in this process, step by step."""
 
+import functools
 import hashlib
 import io
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from django.contrib.auth.models import User
 from PIL import Image as Picture
 from sklearn.datasets import load_digits
 
+from alcore.training import TrainingOptions
 from annotator import learner
 from annotator.learner import absorbing
 from annotator.models import Image, Job, LabelClass, Membership, Project
+from tests.annotator.learner_steps import label_rows
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +81,26 @@ def run_jobs() -> Callable[[Project], None]:
         learner.absorb(project.pk)
 
     return run
+
+
+@pytest.fixture
+def quick_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train for a moment only: what the learner does with a network does not depend on how good it is."""
+    quick = functools.partial(TrainingOptions, epochs=2, minimum_steps=40)
+    monkeypatch.setattr("annotator.learner.training.TrainingOptions", quick)
+
+
+@pytest.fixture
+def trained_project(digit_project, run_jobs, quick_training) -> Callable[..., Project]:
+    """Make a project whose first network is live, trained on its first 24 scans."""
+
+    def make(*, count: int = 120, labels: int = 24, **options: object) -> Project:
+        project = digit_project(count=count, **options)
+        Job.objects.create(project=project, kind=Job.Kind.PREPARE)
+        run_jobs(project)
+        label_rows(project, range(labels))
+        learner.absorb(project.pk)
+        run_jobs(project)
+        return project
+
+    return make
