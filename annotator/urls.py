@@ -1,7 +1,6 @@
 """Every address of the site; each block belongs to one view file."""
 
 from django.contrib import admin
-from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 
 from annotator.views import account, annotate, exports, health, images, media, people, progress, projects
@@ -58,7 +57,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # views/account.py
     path("sign-in/", account.SignIn.as_view(), name="login"),
     path("sign-in/<str:token>/", account.one_time_login, name="one-time-login"),
-    path("sign-out/", LogoutView.as_view(), name="logout"),
+    path("sign-out/", account.sign_out, name="logout"),
     path("account/", account.account, name="account"),
     path("account/tokens/", account.account_token_new, name="account-token-new"),
     path("account/tokens/revoke/", account.account_token_revoke, name="account-token-revoke"),

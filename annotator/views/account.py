@@ -27,6 +27,10 @@ class SignIn(views.LoginView):
     redirect_authenticated_user = True
 
 
+# Whoever was signed out meanwhile is not asked to sign in first.
+sign_out = login_not_required(views.LogoutView.as_view())
+
+
 @login_not_required
 @never_cache
 @require_http_methods(["GET", "POST"])
