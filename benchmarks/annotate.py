@@ -174,11 +174,12 @@ def peak_memory(server: RunningServer) -> dict[str, float]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    known = labels_of_digits() if arguments.pool == "digits" else labels_of_zip(Path(arguments.pool))
-    labels, class_names = known
     with tempfile.TemporaryDirectory(prefix="foresight-pool-") as folder, running_server() as server:
         start_django(server)
         from django.utils import timezone
+
+        known = labels_of_digits() if arguments.pool == "digits" else labels_of_zip(Path(arguments.pool))
+        labels, class_names = known
 
         slug = make_pool(arguments.pool, Path(folder), class_names)
         names = make_people(slug, arguments.annotators)

@@ -79,8 +79,8 @@ def make_zip():
 def test_a_project_is_made_filled_and_labelled_in_the_browser(product, sign_in):
     page = sign_in("admin")
     page.goto("/projects/new/")
-    page.get_by_label("Name").fill("Tiles")
-    page.get_by_label("Classes").fill("red\ngreen")
+    page.get_by_role("textbox", name="Name").fill("Tiles")
+    page.get_by_role("textbox", name="Classes").fill("red\ngreen")
     page.get_by_role("button", name="Make the project").click()
     page.wait_for_url("**/projects/tiles/images/")
     page.locator("input[type=file]").set_input_files(
@@ -112,16 +112,21 @@ def test_a_project_is_made_filled_and_labelled_in_the_browser(product, sign_in):
     expect(page.get_by_role("heading", name="All done")).to_be_visible()
 
 
-def test_the_one_time_link_signs_in_once(product, browser):
-    context = browser.new_context(base_url=product.url)
-    page = context.new_page()
-    page.goto(product.sign_in_link)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/account/")
-    second = browser.new_context(base_url=product.url)
+def test_an_account_made_for_somebody_new_has_a_link_that_signs_in_once(product, sign_in, browser):
+    page = sign_in("admin")
+    page.goto(PROJECT + "people/")
+    form = page.locator("form").filter(has_text="Make an account for somebody new")
+    form.get_by_label("Username").fill("dora")
+    form.get_by_role("button", name="Make the account").click()
+    link = page.get_by_label("Link").input_value()
+    first, second = (browser.new_context(base_url=product.url) for _ in range(2))
+    dora = first.new_page()
+    dora.goto(link)
+    dora.get_by_role("button", name="Sign in").click()
+    dora.wait_for_url("**/account/")
     again = second.new_page()
-    again.goto(product.sign_in_link)
+    again.goto(link)
     again.get_by_role("button", name="Sign in").click()
     expect(again.get_by_role("alert")).to_contain_text("used already")
-    context.close()
+    first.close()
     second.close()
