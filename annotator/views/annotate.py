@@ -5,14 +5,14 @@ from uuid import UUID, uuid4
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 
 from annotator import access
 from annotator.actions import labelling, leasing
 from annotator.actions.labelling import LabellingError, NothingToUndoError, QueryClosedError
 from annotator.forms.labelling import AnswerForm, CorrectionForm, UndoForm, first_error
-from annotator.models import AnnotationSession
+from annotator.models import Annotation, AnnotationSession
 from annotator.queries import labelling as queries
 from annotator.queries.cards import Card
 
@@ -72,10 +72,14 @@ def annotate_undo(request: HttpRequest, slug: str, session_id: UUID) -> HttpResp
     return follow(request, card, spoken="Answer taken back.")
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
+@never_cache
+@vary_on_headers("HX-Request")
 def annotate_correct(request: HttpRequest, slug: str, session_id: UUID, annotation_id: int) -> HttpResponse:
-    """Amend an earlier answer; the card on screen stays."""
+    """Ask for, and take, an amendment of an earlier answer; the card on screen stays."""
     session = access.own_session(request.user, session_id, slug=slug)
+    if request.method == "GET":
+        return ask_for_correction(request, session, annotation_id)
     form = CorrectionForm(request.POST)
     if not form.is_valid():
         return refuse(request, session, first_error(form))
@@ -90,6 +94,15 @@ def annotate_correct(request: HttpRequest, slug: str, session_id: UUID, annotati
     except LabellingError as error:
         return refuse(request, session, str(error))
     return follow(request, leasing.current_card(session=session), spoken="Answer corrected.")
+
+
+def ask_for_correction(request: HttpRequest, session: AnnotationSession, annotation_id: int) -> HttpResponse:
+    """Show the form for one of the last answers, or say that it does not stand any more."""
+    card = leasing.current_card(session=session)
+    correction = next((annotation for annotation in card.recent if annotation.pk == annotation_id), None)
+    if correction is None:
+        return show(request, card, message="This answer was corrected or taken back meanwhile.", status=CONFLICT)
+    return show(request, card, correction=correction)
 
 
 @require_POST
@@ -119,9 +132,16 @@ def annotate_preload(request: HttpRequest, slug: str, session_id: UUID, query_id
     return render(request, "annotator/annotate.html#preload", {"images": images})
 
 
-def show(request: HttpRequest, card: Card, *, message: str = "", spoken: str = "", status: int = 200) -> HttpResponse:
-    """Render the whole page, or for htmx the card with what changes around it."""
-    template = "annotator/annotate.html#swap" if request.headers.get("HX-Request") else "annotator/annotate.html"
+def show(
+    request: HttpRequest,
+    card: Card,
+    *,
+    message: str = "",
+    spoken: str = "",
+    status: int = 200,
+    correction: Annotation | None = None,
+) -> HttpResponse:
+    """Render the whole page, or for htmx the card with what changes around it, or the correction alone."""
     found = access.for_member(request.user, card.session.project.slug)
     context = {
         "access": found,
@@ -129,9 +149,12 @@ def show(request: HttpRequest, card: Card, *, message: str = "", spoken: str = "
         "card": card,
         "message": message,
         "spoken": spoken,
+        "correction": correction,
         "keys": [str(uuid4()) for _ in range(2)],
         "many_classes": len(card.classes) > 10,
     }
+    fragment = "#correction" if correction else "#swap"
+    template = "annotator/annotate.html" + (fragment if request.headers.get("HX-Request") else "")
     return render(request, template, context, status=status)
 
 

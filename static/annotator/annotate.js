@@ -67,7 +67,7 @@
     if (event.detail.requestConfig.verb === "post") card().setAttribute("aria-busy", "true");
   });
   document.addEventListener("htmx:afterSettle", (event) => {
-    if (event.detail.target.id !== "card" && event.target.id !== "card") return;
+    if (event.detail.target.id !== "card") return;
     begin();
     const title = document.getElementById("card-title");
     if (title && !document.querySelector("dialog[open]")) title.focus({ preventScroll: true });

@@ -85,10 +85,10 @@ def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_
     wrong = person.label(digit=(person.digit() + 3) % 10)
     file = product.one("select file from annotator_image where id = ?", wrong)
     right = truth[picture_key((product.data / "media" / file).read_bytes())]
-    item = page.locator(".history-item").first
-    item.locator("summary").click()
-    item.get_by_label("Correct this answer").select_option(label=str(right))
-    item.get_by_role("button", name="Correct").click()
+    page.locator(".history-item").first.click()
+    correction = page.locator("#correction")
+    correction.get_by_label("Correct this answer").select_option(label=str(right))
+    correction.get_by_role("button", name="Correct", exact=True).click()
     expect(page.locator("#status")).to_have_text("Answer corrected.")
     person.labelled[wrong] = right
     page.locator("#card-title").focus()
