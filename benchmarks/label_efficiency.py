@@ -113,7 +113,7 @@ def settings_of(data: LabelledImages, arguments: argparse.Namespace) -> dict[str
 
 
 def finished_runs(partial: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs of an earlier start of the same command; more or fewer seeds may be asked for, other settings are refused."""
+    """Runs of an earlier start; the number of seeds may differ, runs of other settings are refused."""
     if not partial.exists():
         return []
     kept = json.loads(partial.read_text())
