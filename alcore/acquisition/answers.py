@@ -1,5 +1,7 @@
 """The mean of the pool under every answer that could come for one image, without a copy for each."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -21,17 +23,21 @@ class AnswerMeans:
         self.gain = gain
         self.base = mean if gain is None or row is None else torch.addr(mean, gain, mean[row], alpha=-1)
         self._squares = self.base.square().sum(1)
-        left = self.base.clone()
-        self._tops = []  # the three largest of each row and their classes; the lower class first among equals
-        for _ in range(3):
-            values, classes = left.max(1)
-            self._tops.append((values, classes))
-            left.scatter_(1, classes[:, None], -torch.inf)
 
     @property
     def classes(self) -> int:
         """K."""
         return self.base.shape[1]
+
+    @cached_property
+    def _tops(self) -> list[tuple[Tensor, Tensor]]:
+        """The three largest of each row of b and their classes, the lower class first among equals."""
+        left, tops = self.base.clone(), []
+        for _ in range(3):
+            values, classes = left.max(1)
+            tops.append((values, classes))
+            left.scatter_(1, classes[:, None], -torch.inf)
+        return tops
 
     def top_two(self, answer: int | None) -> tuple[Tensor, Tensor, Tensor]:  # (N,), (N,), (N,)
         """The largest value of each row of the mean after the answer, its class, and the second largest value."""
@@ -59,7 +65,7 @@ class AnswerMeans:
         """||r_j||: how far every image's mean is from its own most likely label; 0 in regression."""
         if self.classes == 1:
             return torch.zeros_like(self._squares)
-        largest, _, _ = self.top_two(answer)
+        largest = self.base.amax(1) if answer is None else self.top_two(answer)[0]
         return (1 - 2 * largest + self.square_norms(answer)).clamp_min_(0).sqrt_()
 
     def of(self, answer: int | None, rows: Tensor) -> Tensor:  # (b,) -> (b, K)

@@ -12,6 +12,7 @@ from alcore.posterior.model import FORGET_LIMIT, Labels, Posterior, Step
 
 BLOCK_ROWS = 2048  # images of the pool in one matrix product
 CACHED_ROWS = 256  # images of the pool in one thin product
+TURNED_RATIO = 32  # more images than this for each feature, and a rebuild diagonalises M
 NARROW = 16  # columns of a thin product
 
 
@@ -117,11 +118,16 @@ class FeaturePosterior(Posterior):
 
     def _sum_squares_(self) -> None:
         """C_jj and q_j of the whole pool by their definitions."""
+        turned = self.size > TURNED_RATIO * len(self._gram)
+        if turned:
+            # With F turned so that M is diagonal one product of the pool serves both; eigenvectors cost some S^3.
+            values, vectors = torch.linalg.eigh(self._factored_gram)
+            self._factor, self._factored_gram = self._factor @ vectors, torch.diag(values)
         narrow, gram = self._factor.to(self.features), self._factored_gram.to(self.features)
         variance, squares = [], []
         for block in torch.split(self.features, BLOCK_ROWS):
             inner = block @ narrow
-            squares.append(((inner @ gram) * inner).sum(1))
+            squares.append(inner.square() @ gram.diagonal() if turned else ((inner @ gram) * inner).sum(1))
             variance.append(inner.square_().sum(1))
         self._variance, self._square_sums = torch.cat(variance), torch.cat(squares)
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alcore.posterior import features as features_module
 from alcore.posterior import model
 from tests.alcore import reference
 from tests.alcore.posteriors import (
@@ -226,6 +227,21 @@ def test_leave_one_out_residuals_agree_with_fitting_again_without_each_image(for
         others = [(labelled, target) for labelled, target in labels if labelled != row]
         mean, _ = reference.posterior(pool.kernel, pool.outputs, others, pool.ridge)
         assert_close(residual, own - mean[row], rtol=1e-7, scale=1.0)
+
+
+def test_a_pool_with_many_images_for_each_feature_is_rebuilt_with_one_product_and_right():
+    generator = torch.Generator().manual_seed(6)
+    features = torch.randn(features_module.TURNED_RATIO * 3 + 1, 3, generator=generator).double()
+    pool = Pool(features, torch.zeros(len(features), 2).double(), 0.5)
+    posterior = pool.posterior("frobenius")
+    labels = [(row, pool.one_hot(row)) for row in range(9)]
+    posterior.pend_(40)
+    absorb(posterior, labels[:5])
+    posterior.refactor_()
+    off_diagonal = posterior._factored_gram - torch.diag(posterior._factored_gram.diagonal())
+    assert float(off_diagonal.abs().max()) == 0
+    absorb(posterior, labels[5:])
+    assert_agrees(posterior, pool, labels, (40,), rtol=EXACT)
 
 
 def test_columns_are_held_for_pending_images_and_for_no_others():
