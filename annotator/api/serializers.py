@@ -252,6 +252,12 @@ class TimeSlot(serializers.Serializer[Any]):
     total = serializers.IntegerField()
 
 
+class BehindBody(serializers.Serializer[Any]):
+    median = serializers.IntegerField()
+    p95 = serializers.IntegerField()
+    most = serializers.IntegerField()
+
+
 class ProgressBody(serializers.Serializer[Any]):
     images = serializers.IntegerField()
     labelled = serializers.IntegerField()
@@ -262,6 +268,7 @@ class ProgressBody(serializers.Serializer[Any]):
     network_number = serializers.IntegerField(allow_null=True)
     relative_ridge = serializers.FloatField(allow_null=True)
     prepared_share = serializers.FloatField(allow_null=True)
+    labels_behind = BehindBody(allow_null=True, help_text="Labels of others that chosen cards had not seen.")
     curve = CurvePoint(many=True)
     classes = ClassCount(many=True)
     over_time = TimeSlot(many=True)

@@ -7,7 +7,8 @@ from datetime import timedelta
 from celery import current_app
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseFailure
+from django.db import connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -43,18 +44,27 @@ def check_database() -> Check:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except DatabaseError as error:
+    except DatabaseFailure as error:
         return Check("Database", False, f"The database cannot be reached: {error}")
     return Check("Database", True, f"{connection.display_name} answers.")
 
 
 def check_broker() -> Check:
-    """Open a connection to the broker for real: a folder that must be writable, or a server."""
+    """Put a message on a queue of its own and take it off again: opening a folder alone would prove nothing."""
+    broker = current_app.connection_for_write(connect_timeout=1)
+    failures: tuple[type[BaseException], ...] = (
+        OperationalError,
+        OSError,
+        *broker.connection_errors,
+        *broker.channel_errors,
+    )
     try:
-        with current_app.connection_for_write(connect_timeout=1) as broker:
+        with broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-            broker.channel()
-    except (OperationalError, OSError) as error:
+            with broker.SimpleBuffer("health") as queue:
+                queue.put("Are you there?")
+                queue.clear()
+    except failures as error:
         words = f"Messages to the workers cannot be sent ({error}). Labels are safe: the learner looks for them, too."
         return Check("Broker", False, words)
     return Check("Broker", True, "Messages to the workers can be sent.")
@@ -91,11 +101,9 @@ def model_checks(user: User) -> list[Check]:
             project__in=projects, state=Linearization.State.LIVE
         )
     }
-    failed = set(
-        NetworkVersion.objects.filter(project__in=projects, state=NetworkVersion.State.FAILED).values_list(
-            "project_id", flat=True
-        )
-    )
+    versions = NetworkVersion.objects.filter(project__in=projects).order_by("number")
+    newest = dict(versions.values_list("project_id", "state"))
+    failed = {project_id for project_id, state in newest.items() if state == NetworkVersion.State.FAILED}
     return [_model_check(project, live.get(project.pk), failed=project.pk in failed) for project in projects]
 
 
@@ -105,7 +113,7 @@ def _model_check(project: Project, live: Linearization | None, *, failed: bool) 
     number = live.network_version.number
     which = "The untrained network" if number == 0 else f"Network {number}"
     since = f"live since {live.live_at:%Y-%m-%d %H:%M} UTC" if live.live_at else "live"
-    note = " A training failed: see the project's jobs." if failed else ""
+    note = " The last training failed: see the project's jobs." if failed else ""
     words = f"{which} is {since} over {live.image_count:,} images, with {live.label_count:,} labelled.{note}"
     return Check(project.name, True, words, needed=False)
 

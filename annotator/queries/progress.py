@@ -1,6 +1,7 @@
 """How far a project is and how good its model: the honest accuracy from the audit stream, and what else is known."""
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,15 +17,15 @@ from annotator.queries import labelling
 AUDIT_WINDOW = 100
 AUDIT_ENOUGH = 20
 CURVE_WINDOW = 40
+CURVE_POINTS = 60
 Z = 1.959964
 
 
 @dataclass(frozen=True)
 class AuditAnswer:
-    """One audited image: whether the prediction stored before the answer was right, and how many were unlabelled."""
+    """One audited image: whether the prediction stored before the answer was right, and when the answer came."""
 
     right: bool
-    unlabelled: int
     at: datetime
 
 
@@ -59,7 +60,7 @@ def audit_answers(project: Project) -> list[AuditAnswer]:
         draw, label_class = predicted[image_id], annotation.label_class
         if draw.prediction and label_class is not None:
             right = int(draw.prediction[0][0]) == label_class.index
-            answers.append(AuditAnswer(right, draw.unlabelled_count, annotation.created_at))
+            answers.append(AuditAnswer(right, annotation.created_at))
     return sorted(answers, key=lambda answer: answer.at)
 
 
@@ -71,15 +72,23 @@ def audit_accuracy(answers: list[AuditAnswer]) -> Accuracy | None:
     return wilson(sum(answer.right for answer in recent), len(recent))
 
 
-def audit_curve(answers: list[AuditAnswer], *, total: int) -> list[dict[str, float]]:
-    """Return accuracy and interval of a moving window of audit answers, over the number of labels then."""
+def audit_curve(answers: list[AuditAnswer], *, label_times: list[datetime]) -> list[dict[str, float]]:
+    """Return accuracy and interval of a moving window of audit answers, over the number of labels (sorted times) then.
+
+    At most CURVE_POINTS points, evenly spaced, the last one always among them.
+    """
+    step = max(1, math.ceil((len(answers) - AUDIT_ENOUGH + 1) / CURVE_POINTS))
     points = []
-    for end in range(AUDIT_ENOUGH, len(answers) + 1):
+    for end in sorted(range(len(answers), AUDIT_ENOUGH - 1, -step)):
         window = answers[max(0, end - CURVE_WINDOW) : end]
         value = wilson(sum(answer.right for answer in window), len(window))
-        labels = total - window[-1].unlabelled
+        labels = bisect_right(label_times, window[-1].at)
         points.append({"labels": labels, "share": value.share, "low": value.low, "high": value.high})
     return points
+
+
+def label_times(project: Project) -> list[datetime]:
+    return list(labelling.current_labels(project).order_by("created_at").values_list("created_at", flat=True))
 
 
 def labels_per_class(project: Project) -> list[dict[str, Any]]:
@@ -125,6 +134,16 @@ def _person(name: str, rows: list[tuple[str, bool, float | None]]) -> dict[str, 
     }
 
 
+def labels_behind(project: Project) -> dict[str, int] | None:
+    """Return how many labels of others the chosen cards had not seen: median, 95th percentile and most."""
+    chosen = Query.objects.filter(project=project, kind=Query.Kind.RANKED)
+    counts = sorted(chosen.values_list("labels_behind", flat=True))
+    if not counts:
+        return None
+    last = len(counts) - 1
+    return {"median": counts[last // 2], "p95": counts[math.ceil(0.95 * last)], "most": counts[last]}
+
+
 def cards_by_kind(project: Project) -> list[tuple[str, int]]:
     counts = Counter(dict(Query.objects.filter(project=project).values_list("kind").annotate(count=Count("pk"))))
     return [(str(kind.label), counts[kind.value]) for kind in Query.Kind if counts[kind.value]]
@@ -155,7 +174,8 @@ def summary(project: Project) -> dict[str, Any]:
         "network_number": live.network_version.number if live else None,
         "relative_ridge": live.relative_ridge if live else None,
         "prepared_share": labelling.prepared_share(project),
-        "curve": audit_curve(answers, total=total),
+        "labels_behind": labels_behind(project),
+        "curve": audit_curve(answers, label_times=label_times(project)),
         "classes": labels_per_class(project),
         "over_time": labels_over_time(project),
     }

@@ -4,7 +4,8 @@ from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash, views
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -54,22 +55,22 @@ def one_time_login(request: HttpRequest, token: str) -> HttpResponse:
 def account(request: HttpRequest) -> HttpResponse:
     """Change one's password; list one's API tokens."""
     user = access.signed_in(request.user)
-    kind = PasswordChangeForm if user.has_usable_password() and not request.session.get("one_time") else SetPasswordForm
-    form = kind(user, request.POST if request.method == "POST" else None)
+    form = password_form(request, user, request.POST if request.method == "POST" else None)
     if form.is_valid():
         update_session_auth_hash(request, form.save())
         request.session.pop("one_time", None)
         messages.success(request, "Your password is changed.")
         return redirect("account")
-    context = {"form": form, "tokens": queries.tokens(user), "new_token": request.session.pop("new_token", "")}
-    return render(request, "annotator/account.html", context, status=UNPROCESSABLE if form.is_bound else 200)
+    return show_account(request, user, form, status=UNPROCESSABLE if form.is_bound else 200)
 
 
+@never_cache
 @require_POST
 def account_token_new(request: HttpRequest) -> HttpResponse:
-    """Make an API token; it is shown once, on the page that follows."""
-    request.session["new_token"] = actions.create_token(user=access.signed_in(request.user))
-    return redirect("account")
+    """Make an API token and show it in this very reply: it is written down nowhere."""
+    user = access.signed_in(request.user)
+    new_token = actions.create_token(user=user)
+    return show_account(request, user, password_form(request, user), new_token=new_token)
 
 
 @require_POST
@@ -78,3 +79,17 @@ def account_token_revoke(request: HttpRequest) -> HttpResponse:
     if actions.revoke_token(user=access.signed_in(request.user), digest=request.POST.get("token", "")):
         messages.success(request, "The token is revoked: it does not work any more.")
     return redirect("account")
+
+
+def password_form(request: HttpRequest, user: User, data: QueryDict | None = None) -> "SetPasswordForm[User]":
+    """Return the form that asks for the old password, too, unless the person came by a one-time link."""
+    by_link = bool(request.session.get("one_time"))
+    kind = PasswordChangeForm if user.has_usable_password() and not by_link else SetPasswordForm
+    return kind(user, data)
+
+
+def show_account(
+    request: HttpRequest, user: User, form: "SetPasswordForm[User]", *, new_token: str = "", status: int = 200
+) -> HttpResponse:
+    context = {"form": form, "tokens": queries.tokens(user), "new_token": new_token}
+    return render(request, "annotator/account.html", context, status=status)
