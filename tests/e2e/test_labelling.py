@@ -118,6 +118,9 @@ def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_
         person.label()
         page.wait_for_timeout(250)
 
+    # The strip of answers scrolls by itself, never the page.
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
     # Nothing lost, nothing doubled, and what the person meant.
     assert labelled_in_database(product) == person.labelled
     keys = [row[0] for row in product.rows("select client_key from annotator_annotation")]
