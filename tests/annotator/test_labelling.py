@@ -8,7 +8,6 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from annotator.actions import labelling, leasing
-from annotator.models.answer import Answer
 from annotator.models import (
     Annotation,
     AuditDraw,
@@ -19,6 +18,7 @@ from annotator.models import (
     Query,
     Ranking,
 )
+from annotator.models.answer import Answer
 from annotator.models.id_ranges import to_ranges
 from annotator.queries import labelling as reads
 
