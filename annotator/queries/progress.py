@@ -105,7 +105,8 @@ def labels_over_time(project: Project) -> list[dict[str, Any]]:
         return []
     span = last.created_at - first.created_at
     trunc = TruncMinute if span < timedelta(hours=2) else TruncHour if span < timedelta(days=2) else TruncDay
-    pattern = "%Y-%m-%d" if trunc is TruncDay else "%d %b %H:%M"
+    one_day = first.created_at.date() == last.created_at.date()
+    pattern = "%Y-%m-%d" if trunc is TruncDay else "%H:%M" if one_day else "%d %b %H:%M"
     rows = labels.annotate(slot=trunc("created_at")).values("slot").annotate(count=Count("pk")).order_by("slot")
     total, points = 0, []
     for row in rows:

@@ -85,7 +85,10 @@ def password_form(request: HttpRequest, user: User, data: QueryDict | None = Non
     """Return the form that asks for the old password, too, unless the person came by a one-time link."""
     by_link = bool(request.session.get("one_time"))
     kind = PasswordChangeForm if user.has_usable_password() and not by_link else SetPasswordForm
-    return kind(user, data)
+    form = kind(user, data)
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)  # the page is about more than the password
+    return form
 
 
 def show_account(

@@ -13,7 +13,7 @@
   function axes(x, y, options) {
     const axis = (text, more) => ({
       title: { display: true, text, color: colour("--muted") },
-      ticks: { color: colour("--muted"), precision: 0 },
+      ticks: { color: colour("--muted"), precision: 0, maxRotation: 0, autoSkipPadding: 12 },
       grid: { color: colour("--line") },
       ...more,
     });
@@ -28,7 +28,7 @@
         datasets: [
           { label: "upper end of the interval", data: data.curve.map((point) => 100 * point.high), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
           { label: "lower end of the interval", data: data.curve.map((point) => 100 * point.low), borderColor: "transparent", pointRadius: 0 },
-          { label: "audit accuracy", data: data.curve.map((point) => 100 * point.share), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2 },
+          { label: "audit accuracy", data: data.curve.map((point) => 100 * point.share), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2, order: -1 },
         ],
       },
       options: { scales: axes("labels", "accuracy, %", { max: 100 }) },
