@@ -60,7 +60,7 @@ class ApiView(APIView):
 
     parser_classes = [BoundedJSONParser]
     content_negotiation_class = OneRenderer
-    metadata_class = None
+    http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         try:

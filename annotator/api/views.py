@@ -42,7 +42,9 @@ def file_replies(*content_types: str) -> dict[Any, Any]:
 
 
 class ProjectListView(ApiView):
-    @extend_schema(operation_id="list_projects", responses=replies(200, serializers.ProjectList))
+    @extend_schema(
+        operation_id="list_projects", summary="Your projects", responses=replies(200, serializers.ProjectList)
+    )
     def get(self, request: Request) -> Response:
         """List the projects you are a member of, newest first."""
         found = projects.list_projects(access.signed_in(request.user))
@@ -50,7 +52,11 @@ class ProjectListView(ApiView):
 
 
 class ProjectView(ApiView):
-    @extend_schema(operation_id="read_project", responses=replies(200, serializers.ProjectBody))
+    @extend_schema(
+        operation_id="read_project",
+        summary="A project, its classes and settings",
+        responses=replies(200, serializers.ProjectBody),
+    )
     def get(self, request: Request, slug: str) -> Response:
         """Describe a project: its classes, its settings and how far it is."""
         found = access.for_member(request.user, slug)
@@ -66,6 +72,7 @@ class ProjectView(ApiView):
 class ImageListView(ApiView):
     @extend_schema(
         operation_id="list_images",
+        summary="A page of images and their labels",
         parameters=[serializers.ImagesRequest],
         responses=replies(200, serializers.ImagePage),
     )
@@ -91,6 +98,7 @@ class ImageListView(ApiView):
 class ImageFileView(ApiView):
     @extend_schema(
         operation_id="read_image_file",
+        summary="The picture itself",
         parameters=[OpenApiParameter("size", int, enum=THUMBNAIL_SIZES, description="A thumbnail of this side.")],
         responses={**file_replies(*sorted(set(TYPES.values()))), 304: None},
     )
@@ -102,6 +110,7 @@ class ImageFileView(ApiView):
 class SessionListView(ApiView):
     @extend_schema(
         operation_id="open_session",
+        summary="Begin to label",
         request=serializers.SessionRequest,
         responses=replies(201, serializers.SessionBody),
     )
@@ -116,7 +125,7 @@ class SessionListView(ApiView):
 
 
 class QueryView(ApiView):
-    @extend_schema(operation_id="read_query", responses=replies(200, serializers.CardBody))
+    @extend_schema(operation_id="read_query", summary="The card as it is", responses=replies(200, serializers.CardBody))
     def get(self, request: Request, session_id: UUID) -> Response:
         """Show the session's card as it is; nothing is leased or prolonged."""
         session = access.own_session(request.user, session_id)
@@ -125,7 +134,12 @@ class QueryView(ApiView):
             card = replace(card, empty=NOTHING_ON_LEASE)
         return show(card)
 
-    @extend_schema(operation_id="take_query", request=NO_BODY, responses=replies(200, serializers.CardBody))
+    @extend_schema(
+        operation_id="take_query",
+        summary="Take the next image, or keep the one you have",
+        request=NO_BODY,
+        responses=replies(200, serializers.CardBody),
+    )
     def post(self, request: Request, session_id: UUID) -> Response:
         """Take the next image on lease, or prolong the lease of the one you have."""
         return show(leasing.current_card(session=access.own_session(request.user, session_id)))
@@ -134,6 +148,7 @@ class QueryView(ApiView):
 class AnswerListView(ApiView):
     @extend_schema(
         operation_id="answer_query",
+        summary="Answer, and get the next card",
         request=serializers.AnswerRequest,
         responses=replies(200, serializers.CardBody, {409: serializers.ConflictBody, 422: serializers.ErrorBody}),
     )
@@ -154,6 +169,7 @@ class AnswerListView(ApiView):
 class UndoView(ApiView):
     @extend_schema(
         operation_id="undo_answer",
+        summary="Take the last answer back",
         request=serializers.UndoRequest,
         responses=replies(200, serializers.CardBody, {422: serializers.ErrorBody}),
     )
@@ -166,7 +182,11 @@ class UndoView(ApiView):
 
 
 class ProgressView(ApiView):
-    @extend_schema(operation_id="read_progress", responses=replies(200, serializers.ProgressBody))
+    @extend_schema(
+        operation_id="read_progress",
+        summary="How far a project is and how good its model",
+        responses=replies(200, serializers.ProgressBody),
+    )
     def get(self, request: Request, slug: str) -> Response:
         """Say how far a project is and how good its model: what the progress page shows."""
         found = access.for_member(request.user, slug)
@@ -176,6 +196,7 @@ class ProgressView(ApiView):
 class ExportView(ApiView):
     @extend_schema(
         operation_id="export_labels",
+        summary="Download the labels",
         parameters=[
             OpenApiParameter("file_format", str, OpenApiParameter.PATH, enum=list(FORMATS)),
             OpenApiParameter("events", str, enum=["all"], description="Every event, not only the labels that count."),
@@ -189,7 +210,7 @@ class ExportView(ApiView):
 
 
 class TokenView(ApiView):
-    @extend_schema(operation_id="revoke_token", responses=replies(204, None))
+    @extend_schema(operation_id="revoke_token", summary="Revoke this very token", responses=replies(204, None))
     def delete(self, request: Request) -> Response:
         """Revoke the token that this request is made with."""
         digest = getattr(request.auth, "digest", "")
