@@ -20,12 +20,19 @@ def thumbnail_of(path: Path, *, sha256: str, size: int) -> Path:
         with Picture.open(path) as picture:
             if max(picture.size) <= size:
                 return path
-            small = ImageOps.exif_transpose(picture).convert("RGBA" if "A" in picture.getbands() else "RGB")
+            small = _as_eight_bits(ImageOps.exif_transpose(picture))
             small.thumbnail((size, size))
             _write(small, kept)
     except (OSError, ValueError, Picture.DecompressionBombError):
         return path
     return kept
+
+
+def _as_eight_bits(picture: Picture.Image) -> Picture.Image:
+    """Return the picture in grey or colour; Pillow alone would cut 16 bits off at 255 and leave them white."""
+    if picture.mode.startswith("I"):
+        return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
 def _write(picture: Picture.Image, path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -143,6 +144,20 @@ def test_thumbnail_is_small_and_whole(project: Project, bob: User, as_user: AsUs
     middle = thumbnail.convert("RGB").getpixel((size // 2, 20))
     grey = (95, 95, 95) if mode == "L" else (0x33, 0x66, 0x99)
     assert all(abs(have - want) < 12 for have, want in zip(middle, grey, strict=True))
+
+
+def test_thumbnail_of_sixteen_bits_is_as_bright_as_the_picture(project: Project, bob: User, as_user: AsUser) -> None:
+    ramp = np.linspace(0, 65_535, 400 * 400).reshape(400, 400).astype("uint16")
+    big = add_picture(project, Picture.fromarray(ramp), "png")
+    thumbnail = np.array(Picture.open(io.BytesIO(body(as_user(bob).get(address(big), {"size": "96"})))))
+    assert abs(thumbnail.mean() - 127.5) < 1
+    assert (thumbnail[2].mean() < 10, thumbnail[-3].mean() > 245) == (True, True)
+
+
+def test_thumbnail_keeps_what_is_transparent(project: Project, bob: User, as_user: AsUser) -> None:
+    big = add_picture(project, Picture.new("RGBA", (400, 400), (255, 0, 0, 0)).quantize(), "png")
+    thumbnail = Picture.open(io.BytesIO(body(as_user(bob).get(address(big), {"size": "96"}))))
+    assert thumbnail.getpixel((50, 50))[3] == 0
 
 
 def test_thumbnail_is_made_once(project: Project, bob: User, as_user: AsUser, monkeypatch: pytest.MonkeyPatch) -> None:
