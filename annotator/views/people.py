@@ -16,6 +16,9 @@ from annotator.models import Membership
 from annotator.queries import projects as queries
 from annotator.views.projects import UNPROCESSABLE
 
+# Two forms on one page ask for a user name: their fields and labels need ids of their own.
+NEW_ACCOUNT_ID = "new_%s"
+
 
 @require_http_methods(["GET", "POST"])
 def project_people(request: HttpRequest, slug: str) -> HttpResponse:
@@ -70,7 +73,7 @@ def after_change(found: access.ProjectAccess, slug: str, user_id: int) -> HttpRe
 def project_accounts(request: HttpRequest, slug: str) -> HttpResponse:
     """Make an account for somebody who has none, and show its sign-in link, once."""
     found = access.for_admin(request.user, slug)
-    form = AccountForm(request.POST)
+    form = AccountForm(request.POST, auto_id=NEW_ACCOUNT_ID)
     if form.is_valid():
         try:
             user = people.create_account(project=found.project, **form.cleaned_data)
@@ -110,7 +113,7 @@ def people_page(
         "members": queries.members(found.project),
         "roles": Membership.Role.choices,
         "form": form or MemberForm(),
-        "account_form": account_form or AccountForm(),
+        "account_form": account_form or AccountForm(auto_id=NEW_ACCOUNT_ID),
         "error": error,
         "invited": invited,
         "link": request.build_absolute_uri(link) if invited else "",
