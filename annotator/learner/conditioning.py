@@ -89,11 +89,9 @@ def bring_to(state: ProjectState, rows: set[int]) -> None:
 
 
 def _build_anew(state: ProjectState) -> None:
-    pending = state.posterior.pending
+    """Leases are not pending in the new posterior: they are held after the labels, in every pass."""
     state.posterior = fresh_posterior(state.arrays, ridge=state.posterior.ridge)
     condition(state.posterior, state.votes)
-    for row in pending:
-        state.posterior.pend_(row)
 
 
 def condition(posterior: Posterior, votes: Votes) -> None:

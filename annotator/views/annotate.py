@@ -2,6 +2,7 @@
 
 from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -32,9 +33,12 @@ def annotate(request: HttpRequest, slug: str) -> HttpResponse:
 @never_cache
 @vary_on_headers("HX-Request")
 def annotate_session(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
-    """Show the tab's card."""
+    """Show the tab's card; 204 to a page that waits for an image and would be told what it shows already."""
     session = access.own_session(request.user, session_id, slug=slug)
-    return show(request, leasing.current_card(session=session))
+    card = leasing.current_card(session=session)
+    if card.empty and request.GET.get("waiting") == card.empty.kind:
+        return HttpResponse(status=204)
+    return show(request, card)
 
 
 @require_POST
@@ -152,6 +156,8 @@ def show(
         "correction": correction,
         "keys": [str(uuid4()) for _ in range(2)],
         "many_classes": len(card.classes) > 10,
+        "long_names": any(len(item.label_class.name) > 4 for item in card.classes),
+        "lease_seconds": settings.LEASE_SECONDS,
     }
     fragment = "#correction" if correction else "#swap"
     template = "annotator/annotate.html" + (fragment if request.headers.get("HX-Request") else "")

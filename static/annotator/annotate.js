@@ -5,28 +5,36 @@
   const page = document.getElementById("annotate");
   if (!page) return;
 
-  const HEARTBEAT = 60000;
-  const WARNING = 30000;
+  const { newKey, token, tell, refresh, settled } = window.foresight;
+  const LEASE = 1000 * Number(page.dataset.leaseSeconds);
+  const HEARTBEAT = Math.min(60000, LEASE / 3);
+  const WARNING = Math.min(30000, LEASE / 4);
   const SWIPE = 70;
-  let shownAt = performance.now();
+  let shownAt = 0;
   let leaseUntil = 0;
+  let filtering = false;
   let touch = null;
 
   const card = () => document.getElementById("card");
+  const visible = () => document.visibilityState === "visible";
 
   function begin() {
     const now = card();
     shownAt = performance.now();
-    for (const input of document.querySelectorAll("[name=client_key]")) input.value = window.foresight.newKey();
+    leaseUntil = shownAt + LEASE;
+    for (const input of now.querySelectorAll("[name=client_key]")) input.value = newKey();
     if (!now.dataset.query) return;
-    leaseUntil = Date.parse(now.dataset.leaseUntil);
+    document.getElementById("picture").decode().catch(() => {
+      if (now === card()) tell("The image could not be shown. Reload the page, or skip it.");
+    });
     setTimeout(() => preload(now, 2), 300);
   }
 
   // The pictures that could follow each answer, decoded ahead; the learner may need a moment to know them.
   async function preload(forCard, tries) {
-    if (forCard !== card() || !forCard.dataset.preload) return;
-    const reply = await fetch(forCard.dataset.preload, { credentials: "same-origin" }).catch(() => null);
+    if (forCard !== card()) return;
+    const headers = { "HX-Request": "true" };
+    const reply = await fetch(forCard.dataset.preload, { headers, credentials: "same-origin" }).catch(() => null);
     if (reply && reply.status === 200) {
       document.getElementById("preload").innerHTML = await reply.text();
       for (const link of document.querySelectorAll("#preload link")) {
@@ -40,46 +48,56 @@
   }
 
   async function heartbeat() {
-    if (document.visibilityState !== "visible" || !card().dataset.query) return;
-    const body = new URLSearchParams({ csrfmiddlewaretoken: window.foresight.token() });
+    if (!visible() || !card().dataset.query || !settled()) return;
+    const body = new URLSearchParams({ csrfmiddlewaretoken: token() });
     const headers = { "X-Requested-With": "fetch" };
+    const asked = performance.now();
     const reply = await fetch(page.dataset.heartbeat, { method: "POST", body, headers, credentials: "same-origin" }).catch(() => null);
-    if (!reply) return;
-    if (reply.status === 204) {
-      leaseUntil = Date.now() + 300000;
-      warn(false);
-    } else if (reply.status === 410 && window.foresight.waiting() === 0) {
-      window.htmx.ajax("GET", page.dataset.page, { target: "#card", swap: "outerHTML" });
+    if (reply && reply.status === 204) {
+      leaseUntil = Math.max(leaseUntil, asked + LEASE);
+      watch();
+    } else if (reply && reply.status === 410 && settled()) {
+      const before = document.getElementById("picture")?.getAttribute("src");
+      await refresh().catch(() => {});
+      const after = document.getElementById("picture")?.getAttribute("src");
+      if (before !== after) tell("Your time with the last image had run out, and it went back to the others. This is another one.");
     }
   }
 
-  function warn(near) {
+  function watch() {
     const warning = document.getElementById("lease-warning");
-    if (warning && warning.hidden === near) warning.hidden = !near;
+    if (warning) warning.hidden = leaseUntil - performance.now() > WARNING;
   }
 
   document.addEventListener("htmx:configRequest", (event) => {
-    const form = event.target.closest("form");
-    if (!form || form.id !== "answer-form") return;
+    if (event.target.id !== "answer-form") return;
     event.detail.parameters.seconds = ((performance.now() - shownAt) / 1000).toFixed(3);
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.requestConfig.verb === "post") card().setAttribute("aria-busy", "true");
   });
+  document.addEventListener("htmx:beforeSwap", () => { filtering = document.activeElement?.id === "class-filter"; });
   document.addEventListener("htmx:afterSettle", (event) => {
-    if (event.detail.target.id !== "card") return;
-    begin();
-    const title = document.getElementById("card-title");
-    if (title && !document.querySelector("dialog[open]")) title.focus({ preventScroll: true });
+    const target = event.detail.target.id;
+    if (target === "card") begin();
+    if (document.querySelector("dialog[open]")) return;
+    const next = { card: filtering ? "class-filter" : "card-title", correction: "correction-answer" }[target];
+    document.getElementById(next)?.focus({ preventScroll: target === "card" });
   });
 
   setInterval(heartbeat, HEARTBEAT);
-  setInterval(() => warn(Boolean(card().dataset.query) && leaseUntil - Date.now() < WARNING), 1000);
-  document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") heartbeat(); });
-  document.addEventListener("click", (event) => { if (event.target.closest('[data-action="keep"]')) heartbeat(); });
+  setInterval(watch, 1000);
+  document.addEventListener("visibilitychange", heartbeat);
+  window.addEventListener("pageshow", (event) => { if (event.persisted) heartbeat(); });
   window.addEventListener("pagehide", () => {
-    const body = new URLSearchParams({ csrfmiddlewaretoken: window.foresight.token() });
-    navigator.sendBeacon(page.dataset.leave, body);
+    navigator.sendBeacon(page.dataset.leave, new URLSearchParams({ csrfmiddlewaretoken: token() }));
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest('[data-action="keep"]')) heartbeat();
+    if (!event.target.closest('[data-action="leave-correction"]')) return;
+    event.preventDefault();
+    document.getElementById("correction").replaceChildren();
+    document.getElementById("card-title").focus();
   });
 
   // Touch: left skips, right takes back.

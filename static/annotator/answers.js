@@ -1,44 +1,38 @@
-// Answers that could not be sent wait in this browser with their client key, and go later: in order, never lost, never
-// twice (the server knows the key). Kept apart by user.
+// Every answer is written down in this browser before it is sent, and crossed out when the server has decided on it:
+// what could not be sent goes later, in order, under its client key (the server knows it): never lost, never twice.
+// One entry an answer, so that two tabs cannot overwrite each other's; entries are kept apart by user.
 (() => {
   "use strict";
 
   const page = document.getElementById("annotate");
   if (!page) return;
 
-  const store = `foresight-answers-${page.dataset.user}`;
+  const store = `foresight-answer-${page.dataset.user}-`;
   const trouble = document.getElementById("trouble");
+  const PATIENCE = 15000; // for one request
+  const ELSEWHERE = 20000; // so long may another tab's answer be under way before this tab sends it
+  const UNDECIDED = [0, 401, 403, 408, 425, 429];
+  const EXPIRED = "Your sign-in has expired. Your answer is kept in this browser.";
+  const TOO_OLD = "This page was open too long: reload it. Your answer is kept in this browser.";
+  const NO_LINE = "You are offline, or the server does not answer. Your answer is kept in this browser: "
+    + "it will be sent, and the next image shown, as soon as the line is back.";
   let sending = false;
+  let stale = false; // the card on screen has been answered, the next one is still to be asked for
   let pause = 1000;
   let timer = 0;
 
-  const read = () => JSON.parse(localStorage.getItem(store) || "[]");
-  const write = (answers) => localStorage.setItem(store, JSON.stringify(answers));
-  const token = () => document.querySelector("input[name=csrfmiddlewaretoken]").value;
+  const decided = (status) => status < 500 && !UNDECIDED.includes(status);
 
-  function say(text, waiting) {
-    const state = document.getElementById("save-state");
-    if (!state) return;
-    state.textContent = text;
-    state.classList.toggle("waiting", Boolean(waiting));
+  function waiting() {
+    return Object.keys(localStorage).filter((name) => name.startsWith(store)).sort()
+      .map((name) => ({ name, ...JSON.parse(localStorage.getItem(name)) }))
+      .filter((answer) => answer.path.startsWith(page.dataset.page) || Date.now() - answer.at > ELSEWHERE);
   }
 
-  function tell(text, link) {
-    trouble.textContent = text;
-    if (link) {
-      const anchor = document.createElement("a");
-      anchor.href = `${page.dataset.signIn}?next=${encodeURIComponent(page.dataset.page)}`;
-      anchor.textContent = "Sign in";
-      trouble.append(" ", anchor);
-    }
-    trouble.hidden = !text;
-  }
-
-  function showWaiting() {
-    const count = read().length;
-    if (count === 0) return;
-    say(`Offline: ${count} waiting`, true);
-    document.getElementById("card").setAttribute("aria-busy", "true");
+  // Signing in again, in any tab, changes the token: the cookie has the present one, the forms may not.
+  function token() {
+    const cookie = document.cookie.split("; ").find((part) => part.startsWith("csrftoken="));
+    return cookie ? cookie.slice(10) : document.querySelector("input[name=csrfmiddlewaretoken]").value;
   }
 
   // A version 4 UUID; crypto.randomUUID is missing where the page came over plain HTTP.
@@ -50,88 +44,124 @@
     return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
   }
 
-  // Keep what a request wanted to say; the same key is kept once.
-  function keep(path, parameters) {
-    const fields = Object.fromEntries(parameters.entries());
-    delete fields.csrfmiddlewaretoken;
-    const answers = read();
-    if (!answers.some((answer) => answer.fields.client_key === fields.client_key)) answers.push({ path, fields });
-    write(answers);
-    showWaiting();
-    later();
+  function say(text, urgent) {
+    const state = document.getElementById("save-state");
+    state.textContent = text;
+    state.classList.toggle("waiting", Boolean(urgent));
   }
 
-  function later() {
+  function tell(text, link) {
+    if (trouble.firstChild && trouble.firstChild.textContent === text) return; // it was read out already
+    trouble.textContent = text;
+    if (link) {
+      const anchor = document.createElement("a");
+      anchor.href = `${page.dataset.signIn}?next=${encodeURIComponent(page.dataset.page)}`;
+      anchor.textContent = "Sign in";
+      trouble.append(" ", anchor);
+    }
+    trouble.hidden = !text;
+  }
+
+  function showWaiting() {
+    const count = waiting().length;
+    if (count === 0) return;
+    say(`Offline: ${count} waiting`, true);
+    document.getElementById("card").setAttribute("aria-busy", "true");
+  }
+
+  function keep(config) {
+    const fields = Object.fromEntries(config.formData.entries());
+    delete fields.csrfmiddlewaretoken;
+    const at = Date.now();
+    localStorage.setItem(`${store}${at}-${fields.client_key}`, JSON.stringify({ path: config.path, fields, at }));
+  }
+
+  function crossOut(key) {
+    for (const name of Object.keys(localStorage)) {
+      if (name.startsWith(store) && name.endsWith(key)) localStorage.removeItem(name);
+    }
+  }
+
+  // Say why nothing was decided, and try again by itself where that can help.
+  function wait(status) {
+    showWaiting();
+    if (status === 401) return tell(EXPIRED, true);
+    if (status === 403) return tell(TOO_OLD);
+    tell(NO_LINE);
     clearTimeout(timer);
     timer = setTimeout(send, pause);
     pause = Math.min(pause * 2, 15000);
   }
 
-  // Send what waits, one after the other; whatever the server decided on is done with.
-  async function send() {
-    if (sending || read().length === 0) return;
-    sending = true;
-    try {
-      while (read().length > 0) {
-        const [answer, ...rest] = read();
-        const body = new URLSearchParams({ ...answer.fields, csrfmiddlewaretoken: token() });
-        const reply = await fetch(answer.path, {
-          method: "POST",
-          body,
-          headers: { "HX-Request": "true", "X-CSRFToken": token() },
-          credentials: "same-origin",
-          redirect: "error",
-        });
-        if (reply.status === 401) return tell("Your sign-in has expired. Your answer is kept in this browser.", true);
-        if (reply.status === 403) return tell("This page was open too long: reload it. Your answer is kept in this browser.");
-        if (reply.status >= 500) return later();
-        write(rest);
-      }
-      pause = 1000;
-      tell("");
-      say("Saved");
-      window.htmx.ajax("GET", page.dataset.page, { target: "#card", swap: "outerHTML" });
-    } catch {
-      later();
-    } finally {
-      sending = false;
+  const post = (answer) => fetch(answer.path, {
+    method: "POST",
+    body: new URLSearchParams({ ...answer.fields, csrfmiddlewaretoken: token() }),
+    headers: { "HX-Request": "true" },
+    credentials: "same-origin",
+    redirect: "error",
+    signal: AbortSignal.timeout(PATIENCE),
+  });
+
+  const reason = (html) => new DOMParser().parseFromString(html, "text/html").querySelector("#card [role=alert]:not([hidden])");
+
+  // Send what waits, one after the other; then ask for the card of now. Returns the status that stopped it, if any.
+  async function flush() {
+    const refused = [];
+    for (let [answer] = waiting(); answer; [answer] = waiting()) {
+      const reply = await post(answer);
+      if (!decided(reply.status)) return reply.status;
+      localStorage.removeItem(answer.name);
+      stale = true;
+      if (reply.status >= 400) refused.push(reason(await reply.text())?.textContent || `The server said ${reply.status}.`);
     }
+    if (stale) await refresh();
+    if (stale) return 0;
+    pause = 1000;
+    say("Saved");
+    tell(refused.length ? `An answer that waited was not taken. ${refused.join(" ")}` : "");
+    return null;
   }
 
-  // Called for every request of the page that did not get through.
-  function failed(detail) {
-    const config = detail.requestConfig;
-    if (!config || config.verb !== "post") return;
-    const status = detail.xhr ? detail.xhr.status : 0;
-    if (status === 409 || status === 422) return;
-    if (status === 401) tell("Your sign-in has expired. Your answer is kept in this browser.", true);
-    else if (status === 403) tell("This page was open too long: reload it. Your answer is kept in this browser.");
-    else if (status === 404) return tell("This page is no longer yours: open the project again.");
-    else tell("");
-    keep(config.path, config.formData || new URLSearchParams(config.parameters));
+  async function send() {
+    if (sending || (!stale && waiting().length === 0)) return;
+    sending = true;
+    const stopped = await flush().catch(() => 0);
+    sending = false;
+    if (stopped !== null) wait(stopped);
+  }
+
+  function refresh() {
+    stale = true;
+    return window.htmx.ajax("GET", page.dataset.page, { source: page, target: "#card", swap: "outerHTML" });
   }
 
   document.addEventListener("htmx:configRequest", (event) => {
-    if (event.detail.verb === "post" && read().length > 0) {
-      event.preventDefault(); // the order of the answers is kept: first what waits
-      send();
-    }
+    if (event.detail.verb !== "post") return;
+    event.detail.parameters.csrfmiddlewaretoken = token();
+    if (!stale && waiting().length === 0) return;
+    event.preventDefault(); // the order of the answers is kept: first what waits
+    send();
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.requestConfig.verb === "post") say("Saving…");
+    const config = event.detail.requestConfig;
+    if (config.verb !== "post") return;
+    keep(config);
+    say("Saving…");
   });
   document.addEventListener("htmx:afterRequest", (event) => {
-    const { successful, requestConfig, xhr } = event.detail;
-    if (requestConfig.verb !== "post") return;
-    if (successful) { tell(""); say("Saved"); }
-    else if (xhr.status === 409 || xhr.status === 422) say("Not saved", true);
+    const { requestConfig: config, xhr } = event.detail;
+    if (config.verb !== "post") return;
+    if (!decided(xhr.status)) return wait(xhr.status);
+    crossOut(config.formData.get("client_key"));
+    tell(xhr.status === 404 ? "This page is no longer yours: open the project again." : "");
+    if (xhr.status >= 400) say("Not saved", true);
+    else say("Saved");
   });
-  document.addEventListener("htmx:responseError", (event) => failed(event.detail));
-  document.addEventListener("htmx:sendError", (event) => failed(event.detail));
-  document.addEventListener("htmx:timeout", (event) => failed(event.detail));
+  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target.id === "card") stale = false; });
   window.addEventListener("online", () => { pause = 1000; send(); });
+  window.addEventListener("focus", send);
+  setInterval(send, ELSEWHERE);
 
-  window.foresight = { newKey, token, waiting: () => read().length };
-  showWaiting();
-  send();
+  window.foresight = { newKey, token, tell, refresh, settled: () => !sending && !stale && waiting().length === 0 };
+  document.addEventListener("DOMContentLoaded", () => { showWaiting(); send(); });
 })();

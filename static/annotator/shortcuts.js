@@ -7,7 +7,7 @@
 
   const store = `foresight-keys-${page.dataset.user}`;
   const usual = {
-    skip: " ", undo: "z", flag: "f", comment: "c", guidelines: "h", help: "?",
+    skip: " ", undo: "z", flag: "f", comment: "c", filter: "/", guidelines: "h", help: "?",
     "zoom-in": "=", "zoom-out": "-", fit: "\\",
   };
   const saved = JSON.parse(localStorage.getItem(store) || "{}");
@@ -31,8 +31,18 @@
     const box = document.getElementById("image-box");
     if (!box) return false;
     const level = change === 0 ? 0 : Number(box.dataset.zoom) + change;
+    const middle = [box.scrollLeft + box.clientWidth / 2, box.scrollTop + box.clientHeight / 2];
+    const [width, height] = [box.scrollWidth, box.scrollHeight];
     box.dataset.zoom = Math.min(Math.max(level, 0), 4);
+    box.scrollLeft = (middle[0] * box.scrollWidth) / width - box.clientWidth / 2;
+    box.scrollTop = (middle[1] * box.scrollHeight) / height - box.clientHeight / 2;
     return true;
+  }
+
+  function filter() {
+    const field = document.getElementById("class-filter");
+    if (field) field.focus();
+    return Boolean(field);
   }
 
   const actions = {
@@ -40,6 +50,7 @@
     undo: () => action("undo"),
     flag: () => action("flag"),
     comment,
+    filter,
     guidelines: () => action("guidelines"),
     help: () => action("help"),
     "zoom-in": () => zoom(1),
@@ -52,7 +63,7 @@
   function run(event) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (key === " " && event.target.closest("button, summary, a")) return false;
-    const button = Array.from(document.querySelectorAll("[data-key]")).find((one) => one.dataset.key.toLowerCase() === key);
+    const button = classOf(key);
     if (button) return press(button);
     const name = Object.keys(keys).find((one) => keys[one] === key) || (key === "Backspace" ? "undo" : "");
     return name ? actions[name]() : false;
@@ -81,19 +92,36 @@
     document.getElementById("keys-on").checked = on;
     for (const input of document.querySelectorAll("[data-remap]")) input.value = spoken(keys[input.dataset.remap]);
   }
+  function classOf(key) {
+    return Array.from(document.querySelectorAll("[data-key]")).find((button) => button.dataset.key.toLowerCase() === key);
+  }
+
+  // A key that another action has is exchanged with it: no action is left without one.
+  function remap(name, key) {
+    const trouble = document.getElementById("key-trouble");
+    const taken = classOf(key);
+    trouble.textContent = taken ? `“${key}” is the key of the class “${taken.querySelector(".class-name").textContent}”.` : "";
+    trouble.hidden = !taken;
+    if (taken) return;
+    const other = Object.keys(keys).find((one) => keys[one] === key);
+    if (other) keys[other] = keys[name];
+    keys[name] = key;
+    save();
+    fill();
+  }
+
   document.addEventListener("keydown", (event) => {
     const input = event.target.closest("[data-remap]");
     if (!input || event.key === "Tab" || event.key === "Escape" || event.key === "Shift") return;
     event.preventDefault();
-    if (event.key.length !== 1) return;
-    keys = { ...keys, [input.dataset.remap]: event.key.toLowerCase() };
-    save();
-    fill();
+    if (event.key.length === 1) remap(input.dataset.remap, event.key.toLowerCase());
   });
   document.getElementById("keys-on").addEventListener("change", (event) => { on = event.target.checked; save(); });
   document.querySelector('[data-action="reset-keys"]').addEventListener("click", () => { keys = { ...usual }; save(); fill(); });
 
   document.addEventListener("click", (event) => {
+    const zoomer = event.target.closest('[data-action^="zoom-"]');
+    if (zoomer) actions[zoomer.dataset.action]();
     const opener = event.target.closest("[data-dialog]");
     if (!opener) return;
     fill();

@@ -213,3 +213,23 @@ def test_predictions_are_not_in_the_page_when_the_project_hides_them(as_user, bo
     Ranking.objects.create(project=project, linearization=live, strategy="lookahead", answers={"now": [entry]})
     page = as_user(bob).get(reverse("annotate", args=[project.slug]), follow=True).content.decode()
     assert "87" not in re.sub(r"[0-9a-f-]{16,}", "", page)
+
+
+def test_a_page_that_waits_is_left_alone_until_there_is_something_new_to_show(tab):
+    Query.objects.update(state=Query.State.RELEASED)
+    classes = list(tab.session.project.classes.all())
+    tab.session.project.classes.all().delete()
+    url = tab.url("annotate-session")
+    assert "has no classes yet" in tab.client.get(url, headers=HTMX).content.decode()
+    assert tab.client.get(f"{url}?waiting=no_classes", headers=HTMX).status_code == 204
+    assert tab.client.get(f"{url}?waiting=all_on_lease", headers=HTMX).status_code == 200
+    for label_class in classes:
+        label_class.save(force_insert=True)
+    page = tab.client.get(f"{url}?waiting=no_classes", headers=HTMX)
+    assert page.status_code == 200
+    assert str(tab.query.pk) in page.content.decode()
+
+
+def test_the_page_is_told_how_long_a_lease_lasts(tab, settings):
+    settings.LEASE_SECONDS = 77
+    assert 'data-lease-seconds="77"' in tab.client.get(tab.url("annotate-session")).content.decode()

@@ -168,6 +168,21 @@ def test_the_pulse_beats_while_the_work_reports_nothing(digit_project, monkeypat
     assert f"job {job.pk}" not in names
 
 
+def test_a_job_has_a_pulse_as_long_as_it_runs(digit_project, monkeypatch):
+    job = request_preparation(digit_project(count=10))
+    seen: list[list[str]] = []
+    load_pool = preparing.load_pool
+
+    def look(*args, **options):
+        seen.append([thread.name for thread in threading.enumerate()])
+        return load_pool(*args, **options)
+
+    monkeypatch.setattr(preparing, "load_pool", look)
+    learner.prepare(job.pk)
+    assert f"job {job.pk}" in seen[0]
+    assert f"job {job.pk}" not in [thread.name for thread in threading.enumerate()]
+
+
 def test_a_pulse_that_cannot_be_written_does_not_stop_the_work(digit_project, monkeypatch, caplog):
     monkeypatch.setattr(jobs, "PULSE_SECONDS", 0.01)
 

@@ -144,7 +144,9 @@ def test_the_same_labels_in_any_order_and_any_blocks_give_the_same_posterior(tra
     assert (means[0] - held(project).posterior.mean).abs().max() > 1e-2
 
 
-def test_a_label_committed_late_under_an_older_id_is_read(trained_project):
+@pytest.mark.parametrize("tail", [1000, 2])
+def test_a_label_committed_late_under_an_older_id_is_read(trained_project, monkeypatch, tail):
+    monkeypatch.setattr("annotator.learner.reading.TAIL", tail)
     project = trained_project()
     late = label(project, 50)
     rest = label_rows(project, range(51, 55))
