@@ -61,27 +61,24 @@ def labelled_in_database(product):
     return {image: int(name) for image, name in rows}
 
 
-def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_in, truth):
-    page = sign_in("annotator1")
-    page.goto(PROJECT + "annotate/")
-    person = Annotator(page, truth)
-
-    for _ in range(10):
-        person.label()
-
-    # Undo takes the answer back and shows its image again.
+def answer_wrongly_and_undo(person):
+    """Undo takes the answer back and shows its image again."""
     taken = person.label(digit=(person.digit() + 1) % 10)
     person.press("z")
     assert int(person.picture().split("/")[2]) == taken
     del person.labelled[taken]
     person.label()
 
-    # A skipped image goes away and is not counted.
+
+def skip_one(person):
+    """A skipped image goes away and is not counted."""
     skipped = int(person.picture().split("/")[2])
     person.press(" ")
     assert int(person.picture().split("/")[2]) != skipped
 
-    # A correction in the history strip.
+
+def correct_in_the_history(page, product, person, truth):
+    """An earlier answer is amended in the strip of last answers."""
     wrong = person.label(digit=(person.digit() + 3) % 10)
     file = product.one("select file from annotator_image where id = ?", wrong)
     right = truth[picture_key((product.data / "media" / file).read_bytes())]
@@ -93,15 +90,16 @@ def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_
     person.labelled[wrong] = right
     page.locator("#card-title").focus()
 
-    # A reload shows the same card.
+
+def reload(page):
+    """A reload shows the same card."""
     before = page.locator("#card").get_attribute("data-query")
     page.reload()
     assert page.locator("#card").get_attribute("data-query") == before
 
-    while len(person.labelled) < 30:
-        person.label()
 
-    # The learner is killed without warning; labelling goes on, and the supervisor starts it again.
+def kill_the_learner_and_go_on(page, product, person):
+    """The learner dies without warning; labelling goes on, and the supervisor starts another."""
     old = product.server.pids_of("-Q learner")
     assert old, product.server.children()
     os.kill(old[0], signal.SIGKILL)
@@ -118,17 +116,18 @@ def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_
         person.label()
         page.wait_for_timeout(250)
 
-    # The strip of answers scrolls by itself, never the page.
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
-    # Nothing lost, nothing doubled, and what the person meant.
+def check_the_database(product, person):
+    """Nothing lost, nothing doubled, and what the person meant."""
     assert labelled_in_database(product) == person.labelled
     keys = [row[0] for row in product.rows("select client_key from annotator_annotation")]
     assert len(keys) == len(set(keys))
     kinds = Counter(row[0] for row in product.rows("select kind from annotator_query"))
     assert kinds["ranked"] >= 10, kinds
 
-    # Every label reaches the model, and the posterior on disk equals one made again from the labels.
+
+def check_the_posterior(product):
+    """Every label reaches the model, and the posterior on disk equals one made again from the labels."""
     newest = product.one("select max(id) from annotator_annotation")
     product.wait_for(
         lambda: f"{newest}]" in product.one("select known_ids from annotator_ranking where image_id is null"),
@@ -137,12 +136,33 @@ def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_
     rebuilt = product.manage("rebuild_posterior", "handwritten-digits")
     assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
 
-    # The export holds the same labels.
+
+def check_the_export(sign_in, person):
+    """The export holds the same labels."""
     admin = sign_in("admin")
     reply = admin.request.get(PROJECT + "export/csv/")
     assert reply.ok
     rows = list(csv.DictReader(io.StringIO(reply.text())))
     assert {int(row["image_id"]): int(row["label"]) for row in rows if row["label"]} == person.labelled
+
+
+def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_in, truth):
+    page = sign_in("annotator1")
+    page.goto(PROJECT + "annotate/")
+    person = Annotator(page, truth)
+    for _ in range(10):
+        person.label()
+    answer_wrongly_and_undo(person)
+    skip_one(person)
+    correct_in_the_history(page, product, person, truth)
+    reload(page)
+    while len(person.labelled) < 30:
+        person.label()
+    kill_the_learner_and_go_on(page, product, person)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+    check_the_database(product, person)
+    check_the_posterior(product)
+    check_the_export(sign_in, person)
 
 
 def test_an_answer_given_offline_waits_and_is_sent_once(product, sign_in, truth):
