@@ -60,6 +60,7 @@ def own_session(user: User | AnonymousUser, session_id: UUID, *, slug: str | Non
         raise Http404("No such session.")
     session = (
         AnnotationSession.objects.select_related("project", "user")
+        .prefetch_related("project__classes")
         .filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk)
         .first()
     )

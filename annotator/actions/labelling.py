@@ -95,13 +95,15 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
         client_key=client_key,
     )
     send_task("annotator.tasks.absorb_labels", session.project_id)
-    return labelling.live_query(session) or leasing.take_next(session=session, follows=annotation)
+    # After a late answer the tab may have another image on lease already; on time, the one it had is closed just now.
+    present = labelling.live_query(session) if late else None
+    return present or leasing.take_next(session=session, follows=annotation)
 
 
 def _find_class(project: Project, answer: Answer) -> LabelClass | None:
     if answer.kind != "label" or answer.class_index is None:
         return None
-    label_class = LabelClass.objects.filter(project=project, index=answer.class_index).first()
+    label_class = next((known for known in project.classes.all() if known.index == answer.class_index), None)
     if label_class is None:
         raise UnknownClassError(f"This project has no class number {answer.class_index}.")
     return label_class
@@ -186,6 +188,7 @@ def _lease_again(session: AnnotationSession, taken_back: Annotation) -> Query | 
             project=session.project,
             session=session,
             image=taken_back.image,
+            slot=leasing.free_slot(taken_back.image),
             number=session.queries.count() + 1,
             kind=Query.Kind.UNDO,
             source="undo",

@@ -18,7 +18,6 @@ from annotator.models import (
     AnnotationSession,
     AuditDraw,
     Image,
-    LabelClass,
     Linearization,
     Project,
     Query,
@@ -49,7 +48,10 @@ def current_query(*, session: AnnotationSession) -> Query | None:
         renew(session=session)
         return query
     follows = labelling.last_answer(user=session.user, project=session.project)
-    return take_next(session=session, follows=follows)
+    leased = take_next(session=session, follows=follows)
+    if leased is not None:
+        send_task("annotator.tasks.absorb_labels", session.project_id)
+    return leased
 
 
 @transaction.atomic
@@ -79,34 +81,34 @@ def close_expired(*, project: Project, keep: AnnotationSession | None = None) ->
 
 
 def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Query | None:
-    """Lease the next image to the tab, or return None when there is none to be had."""
+    """Lease the next image to the tab, or return None when there is none to be had; the caller tells the learner."""
     project = session.project
     close_expired(project=project)
-    if not LabelClass.objects.filter(project=project).exists():
+    if not project.classes.all():
         return None
     number = (session.queries.aggregate(last=Max("number"))["last"] or 0) + 1
     live = labelling.live_linearization(project)
     draw = random.Random(f"{session.seed}:{number}")  # noqa: S311 - a repeatable draw, not a secret
     order = candidates(project, user=session.user, live=live, follows=follows, draw=draw)
-    for candidate in _open(order, session):
-        query = _lease(candidate, session=session, number=number, live=live, follows=follows)
+    for candidate, image in _open(order, session):
+        query = _lease(candidate, image, session=session, number=number, live=live, follows=follows)
         if query is not None:
             return query
     return None
 
 
-def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[Candidate]:
+def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[tuple[Candidate, Image]]:
     """Keep the candidates this annotator may have, asking the database for a handful at a time."""
     size = 4
     while batch := list(islice(order, size)):
-        free = open_images(session.project, session.user).filter(pk__in=[item.image_id for item in batch])
-        free_ids = set(free.values_list("pk", flat=True))
-        yield from (item for item in batch if item.image_id in free_ids)
+        free = open_images(session.project, session.user).defer("metadata").in_bulk([item.image_id for item in batch])
+        yield from ((item, free[item.image_id]) for item in batch if item.image_id in free)
         size = BATCH
 
 
 def _lease(
     candidate: Candidate,
+    image: Image,
     *,
     session: AnnotationSession,
     number: int,
@@ -118,7 +120,7 @@ def _lease(
     query = Query(
         project=session.project,
         session=session,
-        image_id=candidate.image_id,
+        image=image,
         number=number,
         kind=candidate.kind,
         source=candidate.source,
@@ -135,15 +137,24 @@ def _lease(
         follows=follows,
         labels_behind=labelling.labels_behind(session.project, known_ids=candidate.known_ids) if from_ranking else 0,
     )
+    if session.project.overlap > 1:
+        query.slot = free_slot(image)
     return insert_lease(query)
 
 
+def free_slot(image: Image) -> int:
+    """Return the first overlap slot of an image that nobody has on lease."""
+    leased = set(Query.objects.filter(image=image, state=Query.State.LEASED).values_list("slot", flat=True))
+    return min(set(range(len(leased) + 1)) - leased)
+
+
 def insert_lease(query: Query) -> Query | None:
-    """Insert a lease in a free overlap slot; None when the image is taken; the tab's own lease if it has one."""
+    """Insert a lease; None when the image is taken; the tab's own lease if it has one.
+
+    The caller tells the learner that an image went out, once, whatever else the transaction wrote.
+    """
     now = timezone.now()
     query.lease_until = now + timedelta(seconds=settings.LEASE_SECONDS)
-    leased = set(Query.objects.filter(image_id=query.image_id, state=Query.State.LEASED).values_list("slot", flat=True))
-    query.slot = min(set(range(len(leased) + 1)) - leased)
     try:
         with transaction.atomic():
             query.save(force_insert=True)
@@ -151,6 +162,4 @@ def insert_lease(query: Query) -> Query | None:
         return labelling.live_query(query.session)
     if query.audit_draw_id is not None:
         AuditDraw.objects.filter(pk=query.audit_draw_id).update(used_at=now)
-    query.image = Image.objects.get(pk=query.image_id)
-    send_task("annotator.tasks.absorb_labels", query.project_id)
     return query

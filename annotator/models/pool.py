@@ -51,6 +51,9 @@ class Image(models.Model):
             models.UniqueConstraint(fields=["project", "sha256"], name="image_sha256_unique_per_project"),
             models.CheckConstraint(condition=Q(width__gt=0) & Q(height__gt=0), name="image_has_a_size"),
         ]
+        indexes = [
+            models.Index(fields=["project"], condition=Q(deleted_at__isnull=False), name="image_deleted"),
+        ]
 
     def __str__(self) -> str:
         return self.source_name

@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce
 
 from annotator.models import Annotation, AuditDraw, ColdStart, Image, Linearization, Project, Query, Ranking
 from annotator.models.id_ranges import Ranges, add, contains
+from annotator.queries import labelling
 
 COLD_START_TRIES = 20
 RANDOM_TRIES = 64
@@ -176,5 +177,4 @@ def _count(rows: QuerySet[Any]) -> Coalesce:
 
 def _unlabelled_count(project: Project) -> int:
     labelled = Annotation.objects.filter(project=project, superseded_by=None, kind=Annotation.Kind.LABEL)
-    total = Image.objects.filter(project=project, deleted_at=None).count()
-    return total - labelled.values("image").distinct().count()
+    return labelling.count_images(project) - labelled.values("image").distinct().count()

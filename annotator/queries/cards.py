@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db.models import Min
 from django.utils import timezone
 
-from annotator.models import Annotation, AnnotationSession, Image, Job, LabelClass, Linearization, Query
+from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Linearization, Query
 from annotator.models.id_ranges import contains
 from annotator.queries import labelling
 from annotator.queries.labelling import Progress
@@ -63,7 +63,8 @@ class Card:
 
 def build_card(session: AnnotationSession, query: Query | None) -> Card:
     """Gather everything the page shows for this card; a fixed number of statements whatever the size of the pool."""
-    live = labelling.live_linearization(session.project)
+    live = query.linearization if query else labelling.live_linearization(session.project)
+    recent = labelling.recent_annotations(session)
     shown = query is not None and query.prediction is not None and not session.project.hide_predictions
     return Card(
         session=session,
@@ -71,21 +72,23 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
         empty=None if query else empty_state(session),
         classes=_classes(session, query, shown=shown),
         predictions_shown=shown,
-        recent=labelling.recent_annotations(session),
+        recent=recent,
         progress=labelling.progress(session),
         reason=_reason(query, live) if query else "",
         model_words=_model_words(live),
         labels_behind=query.labels_behind if query else 0,
         prepared=query is not None and query.kind == Query.Kind.RANKED and labelling.is_prepared(query),
-        can_undo=labelling.undoable(session) is not None,
+        can_undo=labelling.can_undo(session, recent),
         worker_notice=_worker_notice(),
     )
 
 
 def _classes(session: AnnotationSession, query: Query | None, *, shown: bool) -> list[ClassPrediction]:
     values = {int(index): value for index, value in (query.prediction or [])} if query and shown else {}
-    classes = LabelClass.objects.filter(project=session.project).order_by("index")
-    return [ClassPrediction(label_class=item, value=values.get(item.index, 0.0) if shown else None) for item in classes]
+    return [
+        ClassPrediction(label_class=item, value=values.get(item.index, 0.0) if shown else None)
+        for item in session.project.classes.all()
+    ]
 
 
 def _reason(query: Query, live: Linearization | None) -> str:
@@ -139,10 +142,9 @@ def _worker_notice() -> str:
 def empty_state(session: AnnotationSession) -> EmptyState:
     """Name the cause and what to do."""
     project = session.project
-    images = Image.objects.filter(project=project, deleted_at=None)
-    if not LabelClass.objects.filter(project=project).exists():
+    if not project.classes.all():
         return EmptyState("no_classes", "This project has no classes yet. An admin can add them under Settings.")
-    total = images.count()
+    total = labelling.count_images(project)
     if total == 0:
         return _no_images(session)
     labelled = labelling.current_labels(project).values("image").distinct().count()

@@ -90,20 +90,29 @@ def annotation_by_key(*, user: User, client_key: UUID) -> Annotation | None:
 
 
 def undoable(session: AnnotationSession) -> Annotation | None:
-    """Return this tab's last answer that still stands."""
+    """Return this tab's last answer that still stands as this annotator gave it."""
     kinds = [Annotation.Kind.LABEL, Annotation.Kind.SKIP]
-    standing = session.annotations.filter(superseded_by=None, kind__in=kinds)
+    standing = session.annotations.filter(user=session.user, superseded_by=None, kind__in=kinds)
     return standing.select_related("image", "query").order_by("-id").first()
 
 
+def can_undo(session: AnnotationSession, recent: list[Annotation]) -> bool:
+    """Say whether this tab has an answer to take back, from the annotator's last answers where they tell."""
+    if any(annotation.session_id == session.pk for annotation in recent):
+        return True
+    return len(recent) == RECENT and undoable(session) is not None
+
+
 def live_query(session: AnnotationSession) -> Query | None:
-    return session.queries.select_related("image", "linearization").filter(state=Query.State.LEASED).first()
+    leased = session.queries.select_related("image", "linearization__network_version")
+    return leased.filter(state=Query.State.LEASED).first()
 
 
 def recent_annotations(session: AnnotationSession) -> list[Annotation]:
     """Return the annotator's last answers in this project that still stand, newest first."""
     mine = current_annotations(session.project).filter(user=session.user)
-    return list(mine.select_related("image", "label_class").order_by("-id")[:RECENT])
+    joined = mine.select_related("image", "label_class").defer("image__metadata")
+    return list(joined.order_by("-id")[:RECENT])
 
 
 def progress(session: AnnotationSession) -> Progress:
@@ -114,8 +123,14 @@ def progress(session: AnnotationSession) -> Progress:
         by_me=Count("pk", filter=mine),
         by_me_today=Count("pk", filter=mine & Q(created_at__gte=midnight)),
     )
-    total = Image.objects.filter(project=session.project, deleted_at=None).count()
-    return Progress(total=total, **counts)
+    return Progress(total=count_images(session.project), **counts)
+
+
+def count_images(project: Project) -> int:
+    """Return how many images the pool has, deleted ones left out: rows are handed out without a gap, so nothing that
+    grows with the pool is counted."""
+    last = Image.objects.filter(project=project).order_by("-row").values_list("row", flat=True).first()
+    return 0 if last is None else last + 1 - Image.objects.filter(project=project, deleted_at__isnull=False).count()
 
 
 def preload_images(query: Query) -> list[Image]:

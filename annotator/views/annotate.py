@@ -1,5 +1,6 @@
 """The annotator's page: one card, its answer, and the next one in the same response."""
 
+from functools import partial
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -146,10 +147,10 @@ def show(
     correction: Annotation | None = None,
 ) -> HttpResponse:
     """Render the whole page, or for htmx the card with what changes around it, or the correction alone."""
-    found = access.for_member(request.user, card.session.project.slug)
+    project = card.session.project
     context = {
-        "access": found,
-        "project": found.project,
+        "access": partial(access.for_member, request.user, project.slug),  # the fragments seldom ask
+        "project": project,
         "card": card,
         "message": message,
         "spoken": spoken,
