@@ -1,6 +1,8 @@
 """gunicorn's settings: one process with threads (two processes wait for each other on SQLite: 120 ms against 24)."""
 
+import gc
 import os
+from typing import Any
 
 bind = os.environ.get("FORESIGHT_BIND", "127.0.0.1:8000")
 wsgi_app = "config.wsgi:application"
@@ -13,3 +15,9 @@ graceful_timeout = 2
 forwarded_allow_ips = "127.0.0.1,::1"
 accesslog = None
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Leave what the application loaded to itself: a full collection over it takes 40 ms out of somebody's answer."""
+    gc.collect()
+    gc.freeze()
