@@ -1,7 +1,7 @@
 """The whole loop against known labels, without the web: what a strategy is worth before a person labels anything."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -9,10 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from alcore.acquisition.expected import emoc_scores, error_reduction_scores
+from alcore.acquisition.flips import flip_scores
 from alcore.acquisition.herding import herding_order
 from alcore.acquisition.lookahead import look_ahead_scores
 from alcore.acquisition.random import random_scores
-from alcore.acquisition.uncertainty import entropy_scores, margin_scores
+from alcore.acquisition.uncertainty import entropy_scores, least_confidence_scores, margin_scores
+from alcore.acquisition.variance import epig_scores, variance_reduction_scores
 from alcore.datasets import Preprocessing, Progress
 from alcore.linearization import Linearization, linearize
 from alcore.metrics import accuracy
@@ -25,7 +28,29 @@ FIRST_TRAINING = 20
 GROWTH = 1.5
 RIDGE_EVERY = 20
 LookAheadForm = Literal["linear", "network"]
-Strategy = Literal["lookahead", "margin", "entropy", "random"]
+Strategy = Literal[
+    "lookahead",
+    "margin",
+    "entropy",
+    "random",
+    "least_confidence",
+    "flips",
+    "emoc",
+    "error_reduction",
+    "variance_reduction",
+    "epig",
+]
+# Strategies beside look-ahead, which also has a form, and random, which also has a seed.
+SCORES: Mapping[str, Callable[[Posterior, Tensor], Tensor]] = {
+    "margin": lambda posterior, _: margin_scores(posterior.mean),
+    "entropy": lambda posterior, _: entropy_scores(posterior.mean),
+    "least_confidence": lambda posterior, _: least_confidence_scores(posterior.mean),
+    "flips": flip_scores,
+    "emoc": emoc_scores,
+    "error_reduction": error_reduction_scores,
+    "variance_reduction": variance_reduction_scores,
+    "epig": epig_scores,
+}
 
 
 class SimulationError(ValueError):
@@ -128,13 +153,16 @@ def simulate(
     training: TrainingOptions | None = None,
     sketch_size: int | None = None,
     pairwise_limit: int = 3000,
+    resume: Curve | None = None,
+    checkpoint: Callable[[Curve], None] | None = None,
     progress: Progress | None = None,
 ) -> Curve:
     """Label `budget` images of the pool one at a time, as the app would, and measure on the held-out ones.
 
     The first `initial` labels come in herding order of the untrained network's features; then each next image is the
     strategy's best under the linear model that has taken in every answer. Networks are trained from scratch, with the
-    same seeds whatever the strategy, and linearised anew. Raises SimulationError.
+    same seeds whatever the strategy, and linearised anew. `checkpoint` is given the curve so far after every label; a
+    run that goes on from it (`resume`) ends in the same curve as one that was never stopped. Raises SimulationError.
     Source: sequential mode of Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569.
     """
     study = Study(images, labels, test_images, test_labels, classes)
@@ -143,8 +171,12 @@ def simulate(
     settings = _Settings(strategy, form, seed, training or TrainingOptions(), sketch_size, pairwise_limit)
     loop = _Loop(study, settings, schedule or Schedule.of_the_app(classes), budget)
     order = loop.herding_order(initial)
-    for label in range(1, budget + 1):
+    if resume is not None:
+        loop.restore(resume)
+    for label in range(len(loop.rows) + 1, budget + 1):
         loop.absorb(order[label - 1] if label <= initial else loop.next_row())
+        if checkpoint is not None:
+            checkpoint(loop.curve())
         if progress is not None:
             progress(label / budget, f"{strategy}: {label} of {budget} labels")
     return loop.curve()
@@ -202,11 +234,45 @@ class _Loop:
     def _scores(self, candidates: Tensor) -> Tensor:
         if self.settings.strategy == "random":
             return random_scores(len(candidates), seed=self.settings.seed * 100_003 + len(self.rows))
-        if self.settings.strategy == "margin":
-            return margin_scores(self.posterior.mean)
-        if self.settings.strategy == "entropy":
-            return entropy_scores(self.posterior.mean)
-        return look_ahead_scores(self.posterior, candidates, self.settings.form)
+        if self.settings.strategy == "lookahead":
+            return look_ahead_scores(self.posterior, candidates, self.settings.form)
+        if self.settings.strategy not in SCORES:
+            known = ", ".join(["lookahead", "random", *SCORES])
+            raise SimulationError(f"there is no strategy {self.settings.strategy!r}; there are {known}")
+        return SCORES[self.settings.strategy](self.posterior, candidates)
+
+    def restore(self, curve: Curve) -> None:
+        """Come back to where a curve ends: the last network is trained again, the labels since come in one by one."""
+        self._check_resumable(curve)
+        start = curve.trainings[-1] if curve.trainings else 0
+        earlier = [rho for count, rho in curve.ridges if count <= start]
+        self.rho = earlier[-1] if earlier else FIRST_RIDGE
+        self.rows = list(curve.rows[:start])
+        if start:
+            self._linearize(self._train(), zero_outputs=False)
+        chosen = dict(curve.ridges)
+        for row in curve.rows[start:]:
+            self.rows.append(row)
+            self.posterior.condition_([row], self.study.targets[[row]])
+            if chosen.get(len(self.rows), self.rho) != self.rho:
+                self.rho = chosen[len(self.rows)]
+                self.posterior.set_ridge_(self._absolute_ridge())
+        self.trainings, self.ridges = list(curve.trainings), list(curve.ridges)
+        self.accuracies = dict(zip(curve.labels, curve.accuracies, strict=True))
+        self.linear_accuracies = list(curve.linear_accuracies)
+
+    def _check_resumable(self, curve: Curve) -> None:
+        """Raises SimulationError for a curve of other settings, or one that does not fit pool and budget."""
+        own = (self.settings.strategy, self.settings.form, self.settings.seed)
+        if (curve.strategy, curve.form, curve.seed) != own:
+            raise SimulationError(f"a run of {own} cannot go on from {(curve.strategy, curve.form, curve.seed)}")
+        if len(curve.rows) > self.budget or max(curve.rows, default=0) >= len(self.study.images):
+            raise SimulationError(
+                f"a run of {self.budget} labels on {len(self.study.images)} images cannot go on from "
+                f"{len(curve.rows)} labels up to row {max(curve.rows, default=0)}"
+            )
+        if set(curve.labels) - set(self.checkpoints):
+            raise SimulationError(f"networks are due at {self.checkpoints}, the run so far has {curve.labels}")
 
     def absorb(self, row: int) -> None:
         """Take the true label in, then train, linearise or choose the ridge again where that is due."""

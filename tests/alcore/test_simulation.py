@@ -9,9 +9,10 @@ from alcore.acquisition.herding import herding_order
 from alcore.datasets import Preprocessing
 from alcore.linearization import linearize
 from alcore.network import build_network
-from alcore.simulation import Schedule, SimulationError, simulate
+from alcore.simulation import SCORES, Schedule, SimulationError, simulate
 from alcore.training import TrainingOptions, train
 
+ALL_STRATEGIES = ("lookahead", "random", *SCORES)
 QUICK = TrainingOptions(epochs=1, minimum_steps=3)
 LATE = Schedule(first=1000)
 
@@ -216,3 +217,45 @@ def test_simulations_that_cannot_be_run_are_explained():
     images, labels = bars(4, seed=0)
     with pytest.raises(SimulationError, match="4 images have 3 labels"):
         simulate(images, labels[:3], images, labels, classes=3, strategy="random", budget=2)
+
+
+@pytest.mark.parametrize("strategy", ALL_STRATEGIES)
+def test_every_strategy_labels_each_image_once(strategy):
+    curve = run(strategy=strategy)
+    assert len(set(curve.rows)) == len(curve.rows) == 10
+    assert curve.strategy == strategy
+
+
+def test_a_strategy_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(SimulationError, match="no strategy 'best'; there are lookahead, random, margin"):
+        run(strategy="best")
+
+
+@pytest.mark.parametrize("stopped_after", [2, 6, 7, 9])
+@pytest.mark.parametrize("pool", [24, 40])
+def test_a_run_that_was_stopped_goes_on_to_the_same_curve(pool, stopped_after, monkeypatch):
+    monkeypatch.setattr("alcore.simulation.RIDGE_EVERY", 2)
+    options = {"pool": pool, "pairwise_limit": 24, "sketch_size": 32, "budget": 12}
+    kept = []
+    whole = run(**options, checkpoint=kept.append)
+    assert [len(curve.rows) for curve in kept] == list(range(1, 13))
+    again = []
+    assert run(**options, resume=kept[stopped_after - 1], checkpoint=again.append) == whole
+    assert again == kept[stopped_after:]
+
+
+def test_a_finished_run_is_given_back_as_it_is():
+    whole = run()
+    assert run(resume=whole) == whole
+
+
+def test_a_curve_of_another_run_is_refused():
+    curve = run()
+    with pytest.raises(SimulationError, match="cannot go on from"):
+        run(resume=curve, seed=6)
+    with pytest.raises(SimulationError, match="cannot go on from"):
+        run(resume=curve, strategy="margin")
+    with pytest.raises(SimulationError, match="10 labels up to row"):
+        run(resume=curve, budget=8)
+    with pytest.raises(SimulationError, match="networks are due at"):
+        run(resume=curve, schedule=Schedule(first=5))
