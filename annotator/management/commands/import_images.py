@@ -1,7 +1,6 @@
 """manage.py import_images: a folder or a zip on the server's own disk into a project."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from django.contrib.auth.models import User
@@ -11,9 +10,9 @@ from annotator.actions.projects import ClassSpec, ProjectError, create_project
 from annotator.importing.files import import_path
 from annotator.importing.report import ImportReport, summary
 from annotator.importing.sources import UnreadableSourceError
+from annotator.management.progress_bar import Bar
 from annotator.models import Membership, Project
 
-BAR_WIDTH = 30
 NAMES_SHOWN = 20
 
 
@@ -80,27 +79,6 @@ class Command(BaseCommand):
                     self.stdout.write(f"    … and {group.count - NAMES_SHOWN:,} more")
         if report.stopped:
             raise CommandError(report.stopped)
-
-
-class Bar:
-    """A progress bar on a terminal; elsewhere a line every tenth of the way."""
-
-    def __init__(self, command: BaseCommand) -> None:
-        self.out = command.stderr
-        self.terminal = sys.stderr.isatty()
-        self.tenth = -1
-
-    def show(self, share: float, words: str) -> None:
-        if self.terminal:
-            full = round(share * BAR_WIDTH)
-            self.out.write(f"\r[{'█' * full}{'·' * (BAR_WIDTH - full)}] {share:4.0%}  {words}", ending="")
-        elif int(share * 10) > self.tenth:
-            self.tenth = int(share * 10)
-            self.out.write(f"{share:4.0%}  {words}")
-
-    def finish(self) -> None:
-        if self.terminal:
-            self.out.write("")
 
 
 def make_project(arguments: argparse.Namespace) -> Project:

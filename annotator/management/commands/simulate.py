@@ -1,0 +1,110 @@
+"""manage.py simulate: the strategies compared on a project's own labels, as if they came one by one."""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from alcore.comparison import CONTENDERS, Contender, Plan, compare, from_json, summarise, table, to_json
+from alcore.datasets import ImageFileError
+from alcore.plotting import learning_curves_png
+from alcore.simulation import Curve, SimulationError
+from annotator.learner.simulating import LabelledPool, TooFewLabelsError, labelled_pool
+from annotator.management.progress_bar import Bar
+from annotator.models import Project
+
+SHARE_OF_READING = 0.02
+
+
+class Command(BaseCommand):
+    help = (
+        "Give a project's labels to each strategy one by one, as annotators would have, and measure accuracy on images "
+        "held out. Writes simulation.json and simulation.png; the same command goes on where it was stopped."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        known = ", ".join(contender.name for contender in CONTENDERS)
+        parser.add_argument("project", help="the project's name in addresses (slug)")
+        parser.add_argument("--out", type=Path, required=True, help="the folder for the results, made where missing")
+        parser.add_argument(
+            "--strategies", nargs="+", default=["lookahead-linear", "margin", "random"], help=f"of: {known}"
+        )
+        parser.add_argument("--seeds", type=int, default=3, help="repetitions with other splits and networks")
+        parser.add_argument("--labels", type=int, default=100, help="labels given in each run")
+        parser.add_argument("--held-out", type=int, default=None, help="default: a quarter of the labelled images")
+
+    def handle(self, *_args: object, **options: object) -> None:
+        arguments = argparse.Namespace(**options)
+        project = Project.objects.filter(slug=arguments.project).first()
+        if project is None:
+            raise CommandError(f"There is no project “{arguments.project}”.")
+        bar = Bar(self)
+        try:
+            contenders = tuple(Contender.named(name) for name in arguments.strategies)
+            pool = labelled_pool(project, at_least=arguments.labels + 2, progress=part(bar, 0.0, SHARE_OF_READING))
+            held_out = arguments.held_out or max(1, len(pool.images) // 4)
+            plan = Plan(contenders, seeds=arguments.seeds, labels=arguments.labels, held_out=held_out)
+            curves = self.run(project, pool, plan, arguments.out, bar)
+        except (SimulationError, TooFewLabelsError, ImageFileError) as error:
+            raise CommandError(f"{error}.") from error
+        finally:
+            bar.finish()
+        self.write(project, plan, curves, arguments.out)
+
+    def run(self, project: Project, pool: LabelledPool, plan: Plan, out: Path, bar: Bar) -> list[Curve]:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = out / "simulation.partial.json"
+        settings = settings_of(project, pool, plan)
+        return compare(
+            pool.images,
+            pool.labels,
+            classes=pool.classes,
+            plan=plan,
+            kept=read_partial(partial, settings),
+            keep=lambda curves: write_whole(partial, json.dumps({"settings": settings, "runs": to_json(curves)})),
+            progress=part(bar, SHARE_OF_READING, 1.0),
+        )
+
+    def write(self, project: Project, plan: Plan, curves: list[Curve], out: Path) -> None:
+        results = summarise(curves)
+        report = {"project": project.slug, "labels": plan.labels, "held_out": plan.held_out, "strategies": results}
+        report["runs"] = to_json(curves)
+        write_whole(out / "simulation.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+        (out / "simulation.png").write_bytes(learning_curves_png(results, title=project.name))
+        (out / "simulation.partial.json").unlink(missing_ok=True)
+        self.stdout.write(table(results))
+        self.stdout.write(f"Written: {out / 'simulation.json'} and {out / 'simulation.png'}")
+
+
+def part(bar: Bar, start: float, end: float) -> Any:
+    """The bar's stretch for one step of the work."""
+    return lambda share, words: bar.show(start + share * (end - start), words)
+
+
+def settings_of(project: Project, pool: LabelledPool, plan: Plan) -> dict[str, Any]:
+    """What must be the same for a stopped simulation to go on; strategies and seeds may be added."""
+    digest = hashlib.sha256(pool.labels.numpy().tobytes() + pool.images.numpy().tobytes()).hexdigest()
+    return {"project": project.slug, "sha256": digest, "labels": plan.labels, "held_out": plan.held_out}
+
+
+def read_partial(path: Path, settings: dict[str, Any]) -> list[Curve]:
+    """Curves of an earlier start. Raises SimulationError when they belong to something else."""
+    if not path.exists():
+        return []
+    try:
+        kept = json.loads(path.read_text())
+    except ValueError as error:
+        raise SimulationError(f"{path} cannot be read ({error}): move it away to begin again") from error
+    if kept.get("settings") != settings:
+        raise SimulationError(f"{path} is of another simulation, or labels came since: move it away to begin again")
+    return from_json(kept["runs"])
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    written = path.with_name(path.name + ".part")
+    written.write_text(text)
+    written.replace(path)

@@ -1,0 +1,114 @@
+"""Strategies compared alike: the same splits and seeds, means and intervals by their definitions."""
+
+import json
+
+import pytest
+
+from alcore.comparison import Contender, Plan, compare, from_json, interval, split, summarise, table, to_json
+from alcore.metrics import area_under_curve, t_interval
+from alcore.plotting import learning_curves_png
+from alcore.simulation import Curve, SimulationError
+from tests.alcore.test_simulation import bars
+
+TWO = (Contender("lookahead"), Contender("random"))
+
+
+def curve(strategy: str, seed: int, accuracies: tuple[float, ...]) -> Curve:
+    return Curve(
+        strategy=strategy,
+        form="linear",
+        seed=seed,
+        rows=tuple(range(40)),
+        labels=(10, 20, 40),
+        accuracies=accuracies,
+        linear_accuracies=(0.5,) * 40,
+        trainings=(20,),
+        ridges=((30, 0.1),),
+    )
+
+
+CURVES = [
+    curve("lookahead", 0, (0.5, 0.8, 0.9)),
+    curve("lookahead", 1, (0.4, 0.7, 0.8)),
+    curve("random", 0, (0.5, 0.6, 0.8)),
+    curve("random", 1, (0.4, 0.6, 0.7)),
+]
+
+
+def test_areas_and_intervals_are_over_seeds_and_the_gain_is_paired():
+    found = summarise(CURVES)["lookahead-linear"]
+    areas = [area_under_curve(c.labels, c.accuracies) for c in CURVES]
+    assert found["auc"] == pytest.approx((areas[0] + areas[1]) / 2)
+    assert found["auc_ci"] == pytest.approx(list(t_interval(areas[:2])))
+    assert found["auc_gain_over_random"] == pytest.approx((areas[0] - areas[2] + areas[1] - areas[3]) / 2)
+    assert found["auc_gain_over_random_ci"] == pytest.approx(
+        list(t_interval([areas[0] - areas[2], areas[1] - areas[3]]))
+    )
+    assert found["final"] == pytest.approx(0.85)
+
+
+def test_the_labels_needed_are_where_the_mean_curve_reaches_randoms_end():
+    found = summarise(CURVES)
+    assert found["lookahead-linear"]["labels_to_match_random"] == pytest.approx(20)
+    assert found["random"]["labels_to_match_random"] == pytest.approx(40)
+
+
+def test_without_random_nothing_is_compared_with_it():
+    found = summarise(CURVES[:2])["lookahead-linear"]
+    assert found["labels_to_match_random"] is None
+    assert found["auc_gain_over_random"] is None
+
+
+def test_one_seed_has_no_interval():
+    assert interval([0.5]) is None
+    assert "one seed" in table(summarise([CURVES[0], CURVES[2]]))
+
+
+def test_the_table_begins_with_the_largest_area():
+    lines = table(summarise(CURVES)).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["lookahead-linear", "random"]
+
+
+def test_curves_come_back_from_json_as_they_were():
+    assert from_json(json.loads(json.dumps(to_json(CURVES)))) == CURVES
+    with pytest.raises(SimulationError, match="no curves of a comparison"):
+        from_json([{"strategy": "random"}])
+
+
+def test_a_split_is_drawn_by_its_seed_and_holds_nothing_twice():
+    plan = Plan(TWO, seeds=1, labels=5, held_out=7, pool=20)
+    held_out, pool = split(30, plan, seed=3)
+    assert len(held_out) == 7
+    assert len(pool) == 20
+    assert len({*held_out.tolist(), *pool.tolist()}) == 27
+    assert split(30, plan, seed=3)[1].tolist() == pool.tolist()
+    assert split(30, plan, seed=4)[1].tolist() != pool.tolist()
+
+
+def test_every_contender_runs_with_every_seed_and_a_stopped_comparison_goes_on():
+    images, labels = bars(40, seed=0)
+    plan = Plan(TWO, seeds=2, labels=8, held_out=9)
+    seen, told = [], []
+    options = {"classes": 3, "plan": plan}
+    whole = compare(images, labels, **options, keep=seen.append, progress=lambda share, words: told.append(share))
+    assert [(c.seed, c.strategy) for c in whole] == [(0, "lookahead"), (0, "random"), (1, "lookahead"), (1, "random")]
+    assert told == sorted(told)
+    assert told[-1] == 1
+    stopped = seen[20]
+    assert [len(c.rows) for c in stopped] == [8, 8, 5]
+    again = []
+    assert compare(images, labels, **options, kept=stopped, keep=again.append) == whole
+    assert len(again) == len(seen) - 21
+
+
+def test_a_comparison_of_nothing_is_refused():
+    with pytest.raises(SimulationError, match="needs strategies, seeds"):
+        Plan((), seeds=1, labels=5, held_out=7)
+    with pytest.raises(SimulationError, match="no run to summarise"):
+        summarise([])
+    with pytest.raises(SimulationError, match="no strategy 'best'; there are lookahead-linear, lookahead-network"):
+        Contender.named("best")
+
+
+def test_the_picture_is_a_png_with_a_line_a_strategy():
+    assert learning_curves_png(summarise(CURVES), title="bars").startswith(b"\x89PNG")
