@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-
-class FeatureError(ValueError):
-    """Features that no kernel can be made of: not a matrix, not finite, or zero for every image."""
+from alcore.kernel.errors import FeatureError
 
 
 @torch.no_grad()
