@@ -5,6 +5,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+FEW = 0.1  # picking a smaller share of the images out is cheaper than looking at all
+
 
 class AnswerMeans:
     """mean_c = b + a e_c^T with b = mean - a mean[row]^T: what depends on the answer c is O(N) for each.
@@ -70,10 +72,35 @@ class AnswerMeans:
 
     def of(self, answer: int | None, rows: Tensor) -> Tensor:  # (b,) -> (b, K)
         """The mean of some images after the answer."""
-        mean = self.base[rows].clone()
+        mean = self.base[rows]
         if answer is not None and self.gain is not None:
             mean[:, answer] += self.gain[rows]
         return mean
+
+    @cached_property
+    def _columns(self) -> Tensor:  # (K, N)
+        """b by classes: maxima over a few classes run along memory."""
+        return self.base.t().contiguous()
+
+    def flips(
+        self,
+        answer: int | None,
+        labels: Tensor,  # (N,), top_two(answer)'s classes
+        shift: Tensor,  # (N,)
+        surprise: Tensor,  # (K,)
+        near: Tensor,  # (N,) bool
+    ) -> int:
+        """How many of the `near` images have another likeliest class once the means move by shift surprise^T."""
+        gain, columns = self.gain, self._columns
+        close = near.nonzero()[:, 0]
+        if len(close) < FEW * len(near):
+            columns, shift, labels = columns[:, close], shift[close], labels[close]
+            gain = None if gain is None else gain[close]
+        after = torch.addr(columns, surprise, shift)
+        if answer is not None and gain is not None:
+            after[answer] += gain
+        flipped = after.amax(0) > after.gather(0, labels[None])[0]
+        return int(flipped.sum())
 
     def surprises(self, answer: int | None, rows: Tensor) -> Tensor:  # (b,) -> (b, K)
         """r_j = most likely label - mean of some images after the answer; 0 in regression."""

@@ -35,7 +35,9 @@ __all__ = [
 
 Form = Literal["linear", "network"]
 FORMS: tuple[Form, ...] = ("linear", "network")
-HEAD = 64  # candidates of each answer that are scored exactly in the Frobenius form
+HEAD = 64  # candidates of each answer that are scored exactly in the Frobenius form,
+LEAST_HEAD = 16  # fewer where a column of the covariance is dear:
+HEAD_WORK = 2_000_000_000  # so many multiplications for each answer, 0.1 s on two cores for ten of them
 BLOCK = 128  # columns of the covariance formed at once: with their sums they stay in the cache
 BOUND_SLACK = 1.001  # bounds come from arrays that may have drifted by a thousandth
 
@@ -110,11 +112,18 @@ class Outlook:
         if self.posterior.classes == 1:
             scores = self.covariance.square_sums()[rows] / self.covariance.noisy_variance[rows]
             return scores.expand(len(answers), -1)
-        blocks = [self._exact_block(block, answers) for block in torch.split(rows, BLOCK)]
+        blocks = [
+            self._exact_block(block, shifts_of(self.covariance, block), answers) for block in torch.split(rows, BLOCK)
+        ]
         return torch.cat(blocks, 1) if blocks else self.means.base.new_empty(len(answers), 0)
 
-    def _exact_block(self, rows: Tensor, answers: Sequence[int | None]) -> Tensor:  # (len(answers), b)
-        shifts = shifts_of(self.covariance, rows).t()  # A, (b, N): sums run along memory
+    def _exact_block(
+        self,
+        rows: Tensor,  # (b,)
+        shifts: Tensor,  # (N, b)
+        answers: Sequence[int | None],
+    ) -> Tensor:  # (len(answers), b)
+        shifts = shifts.t()  # A, (b, N): sums run along memory
         if self.form == "network":
             gap = (self.posterior.initial - self.means.base).t().contiguous()  # (K, N)
             return torch.stack([self._network_sums(answer, rows, shifts, gap) for answer in answers])
@@ -140,12 +149,16 @@ class Outlook:
     ) -> dict[int | None, AnswerRanking]:
         """The best candidates under every answer, exactly scored: all of them, or the head of the Frobenius form."""
         bounds = self._bounds(answers, candidates, top=top)
-        heads = [best_rows(bound, max(HEAD, top)) for bound in bounds]
+        heads = [best_rows(bound, max(self._head, top)) for bound in bounds]
         shortlist = torch.unique(torch.cat(heads)) if heads else candidates.nonzero()[:, 0]
-        scores = self.exact(shortlist, answers)
+        held = shifts_of(self.covariance, shortlist) if len(shortlist) <= BLOCK else None
+        if held is None or self.posterior.classes == 1:
+            scores = self.exact(shortlist, answers)
+        else:
+            scores = self._exact_block(shortlist, held, answers)
         chosen = [best_rows(line, top) for line in scores]
         shown = torch.unique(torch.cat(chosen))
-        shifts = shifts_of(self.covariance, shortlist[shown])
+        shifts = shifts_of(self.covariance, shortlist[shown]) if held is None else held[:, shown]
         rankings = {}
         for place, answer in enumerate(answers):
             rows, line = shortlist[chosen[place]], scores[place, chosen[place]]
@@ -156,9 +169,14 @@ class Outlook:
             rankings[answer] = AnswerRanking(entries, certified)
         return rankings
 
+    @property
+    def _head(self) -> int:
+        """How many candidates of each answer are scored exactly."""
+        return max(LEAST_HEAD, min(HEAD, HEAD_WORK // (self.posterior.size * self.posterior.width)))
+
     def _bounds(self, answers: Sequence[int | None], candidates: Tensor, *, top: int) -> list[Tensor]:
         """sqrt(N) A2_j, never below the exact score of a candidate; none where all are scored exactly anyway."""
-        if self.posterior.form == "pairwise" or int(candidates.sum()) <= max(HEAD, top):
+        if self.posterior.form == "pairwise" or int(candidates.sum()) <= max(self._head, top):
             return []
         root = self.posterior.size**0.5 if self.posterior.classes > 1 else 1.0
         return [(scores * root).masked_fill_(~candidates, -torch.inf) for scores in self.frobenius(answers)]

@@ -80,9 +80,9 @@ def describe(
     near = reach * (surprises.amax(1) - surprises.amin(1)) >= (largest - second)[:, None]
     entries = []
     for place, row in enumerate(rows.tolist()):
-        close = near[:, place].nonzero()[:, 0]
-        after = torch.addr(means.of(answer, close), shifts[close, place], surprises[place])
-        flipped = int((after.argmax(1) != labels[close]).sum()) if means.classes > 1 else 0
+        flipped = 0
+        if means.classes > 1:
+            flipped = means.flips(answer, labels, shifts[:, place], surprises[place], near[:, place])
         entries.append(RankedImage(row, float(scores[place]), int(moved[place]), flipped, predictions[place]))
     return tuple(entries)
 

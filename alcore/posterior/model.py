@@ -92,6 +92,11 @@ class Posterior(ABC):
         return self.initial.shape[1]
 
     @property
+    def width(self) -> int:
+        """Numbers given for each image: N of a kernel, S of features."""
+        return self._given().shape[1]
+
+    @property
     def pending(self) -> tuple[int, ...]:
         """Rows that are out on a lease: in the covariance, not in the mean."""
         return tuple(self._pending)
