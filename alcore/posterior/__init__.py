@@ -11,6 +11,7 @@ from alcore.posterior.checks import (
 )
 from alcore.posterior.covariance import Covariance
 from alcore.posterior.features import FeaturePosterior
+from alcore.posterior.full import FullPosterior
 from alcore.posterior.making import load_posterior, make_posterior
 from alcore.posterior.model import Posterior
 from alcore.posterior.pairwise import PairwisePosterior
@@ -19,6 +20,7 @@ from alcore.posterior.saving import PosteriorFileError
 __all__ = [
     "Covariance",
     "FeaturePosterior",
+    "FullPosterior",
     "JitterWarning",
     "LabelNotAbsorbedError",
     "NonFiniteError",
