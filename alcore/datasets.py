@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,19 @@ from torch import Tensor
 # Part of the hash: raise it whenever a change below gives other pixels for the same file.
 DECODING_VERSION = 1
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+BATCH_VALUES = 1 << 22  # pixels or activations read at once: 27 colour images of 224 pixels, 256 of 32
+LARGEST_BATCH = 256
 Progress = Callable[[float, str], None]
+
+
+class ImageRows(Protocol):
+    """Images (N, C, H, W) of which some rows at a time are asked for: a tensor, files, or activations on disk."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor:
+        """The images of these rows, in the order asked for."""
 
 
 class ImageFileError(ValueError):
@@ -91,6 +104,39 @@ def iterate_images(
         if progress is not None:
             done = min(start + batch_size, len(paths))
             progress(done / len(paths), f"read {done} of {len(paths)} images")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files as rows of a tensor that is never held whole: each is decoded when its row is asked for.
+
+    `images[rows]` raises ImageFileError, naming the file.
+    """
+
+    paths: Sequence[Path]
+    size: int
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor:  # (b, channels, size, size)
+        chosen = self.paths[rows] if isinstance(rows, slice) else [self.paths[row] for row in rows.tolist()]
+        return load_images(chosen, size=self.size, channels=self.channels)
+
+    @property
+    def bytes(self) -> int:
+        """What all images would take as one float32 tensor."""
+        return len(self.paths) * self.channels * self.size**2 * 4
+
+
+def batch_rows(images: ImageRows, batch_size: int | None = None) -> Iterator[slice]:
+    """Slices that cover the rows in order, of `batch_size`, or of as many as keep a batch's memory small."""
+    count = len(images)
+    if batch_size is None and count:
+        batch_size = max(1, min(LARGEST_BATCH, BATCH_VALUES // max(1, images[:1].numel())))
+    for start in range(0, count, batch_size or 1):
+        yield slice(start, min(start + (batch_size or 1), count))
 
 
 def load_image(path: Path, *, size: int, channels: int) -> Tensor:  # (channels, size, size)

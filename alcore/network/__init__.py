@@ -1,0 +1,50 @@
+"""Networks: small_cnn and every torchvision classifier, built from a seed, a download or a file, saved and loaded."""
+
+from alcore.network.building import (
+    UnknownNetworkError,
+    build_network,
+    default_preprocessing,
+    network_names,
+)
+from alcore.network.classifiers import ImageSizeError
+from alcore.network.freezing import ActivationError, cache_activations, open_activations, rows_hash, split_network
+from alcore.network.image_network import (
+    FREEZES,
+    Freeze,
+    FreezeError,
+    ImageNetwork,
+    NetworkOutputError,
+    NetworkSpec,
+    outputs,
+    weights_hash,
+)
+from alcore.network.norm_statistics import estimate_norm_statistics_
+from alcore.network.pretrained import DownloadError, WeightsFileError
+from alcore.network.saving import NetworkFileError, load_network, save_network
+
+__all__ = [
+    "FREEZES",
+    "ActivationError",
+    "DownloadError",
+    "Freeze",
+    "FreezeError",
+    "ImageNetwork",
+    "ImageSizeError",
+    "NetworkFileError",
+    "NetworkOutputError",
+    "NetworkSpec",
+    "UnknownNetworkError",
+    "WeightsFileError",
+    "build_network",
+    "cache_activations",
+    "default_preprocessing",
+    "estimate_norm_statistics_",
+    "load_network",
+    "network_names",
+    "open_activations",
+    "outputs",
+    "rows_hash",
+    "save_network",
+    "split_network",
+    "weights_hash",
+]
