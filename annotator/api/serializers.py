@@ -258,6 +258,13 @@ class BehindBody(serializers.Serializer[Any]):
     most = serializers.IntegerField()
 
 
+class FidelityBody(serializers.Serializer[Any]):
+    words = serializers.CharField()
+    tone = serializers.ChoiceField(["good", "warning", "bad"])
+    spearman = serializers.FloatField(allow_null=True, help_text="Null where nothing could be compared.")
+    candidates = serializers.IntegerField()
+
+
 class ProgressBody(serializers.Serializer[Any]):
     images = serializers.IntegerField()
     labelled = serializers.IntegerField()
@@ -265,6 +272,9 @@ class ProgressBody(serializers.Serializer[Any]):
     audit_answers = serializers.IntegerField()
     audit_enough = serializers.IntegerField()
     leave_one_out_accuracy = serializers.FloatField(allow_null=True)
+    fidelity = FidelityBody(
+        allow_null=True, help_text="Does the live network's look-ahead agree with real retraining? Null if unchecked."
+    )
     network_number = serializers.IntegerField(allow_null=True)
     relative_ridge = serializers.FloatField(allow_null=True)
     prepared_share = serializers.FloatField(allow_null=True)

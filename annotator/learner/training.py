@@ -1,5 +1,8 @@
 """A network trained on the labels so far, linearised over the pool, and left ready for the learner to swap in."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from django.db import transaction
 from django.utils import timezone
@@ -11,6 +14,7 @@ from alcore.store import StoreError
 from alcore.training import TrainingDataError, TrainingDivergedError, TrainingOptions, TrainingReport
 from alcore.training import train as fit
 from annotator.learner import jobs, reading
+from annotator.learner.checking import Trained, check
 from annotator.learner.files import folder, load_pool, relative
 from annotator.learner.preparing import linearize_pool, new_network, store_linearization, write_arrays
 from annotator.models import Image, Job, LabelClass, NetworkVersion, Project
@@ -28,10 +32,13 @@ EXPECTED = (
 
 def train(job_id: int) -> None:
     """Run a training job; its error, if any, ends in the job's and the version's words."""
-    jobs.run(job_id, Job.Kind.TRAIN, _train, expected=EXPECTED)
+    done: list[Trained] = []
+    jobs.run(job_id, Job.Kind.TRAIN, partial(_train, keep=done.append), expected=EXPECTED)
+    for trained in done:  # the job is over: the check delays neither the swap nor what people see of the job
+        check(trained)
 
 
-def _train(job: Job, progress: jobs.Progress) -> str:
+def _train(job: Job, progress: jobs.Progress, *, keep: Callable[[Trained], None]) -> str:
     project = job.project
     version = NetworkVersion.objects.get(pk=job.options["network_version"])
     NetworkVersion.objects.filter(pk=version.pk).update(state=NetworkVersion.State.RUNNING)
@@ -53,6 +60,7 @@ def _train(job: Job, progress: jobs.Progress) -> str:
         progress.confirm()
         version.save()
         store_linearization(project, version, arrays, path)
+    keep(Trained(version, module, pool, arrays, rows, targets))
     return f"Network {version.number} is trained on {len(rows):,} labels."
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from annotator.models import Linearization, NetworkVersion, Project, WorkerHeartbeat
+from annotator.queries.fidelity import Badge, badge
 
 LOW_DISK_BYTES = 1024**3
 
@@ -25,6 +26,7 @@ class Check:
     works: bool
     words: str
     needed: bool = True
+    fidelity: Badge | None = None
 
 
 def checks() -> list[Check]:
@@ -115,7 +117,7 @@ def _model_check(project: Project, live: Linearization | None, *, failed: bool) 
     since = f"live since {live.live_at:%Y-%m-%d %H:%M} UTC" if live.live_at else "live"
     note = " The last training failed: see the project's jobs." if failed else ""
     words = f"{which} is {since} over {live.image_count:,} images, with {live.label_count:,} labelled.{note}"
-    return Check(project.name, True, words, needed=False)
+    return Check(project.name, True, words, needed=False, fidelity=badge(live.network_version.metrics))
 
 
 def is_ready() -> tuple[bool, dict[str, str]]:

@@ -12,7 +12,7 @@ from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from annotator.models import Annotation, AuditDraw, Image, Job, LabelClass, NetworkVersion, Project, Query
-from annotator.queries import labelling
+from annotator.queries import fidelity, labelling
 
 AUDIT_WINDOW = 100
 AUDIT_ENOUGH = 20
@@ -165,6 +165,7 @@ def summary(project: Project) -> dict[str, Any]:
     live = labelling.live_linearization(project)
     answers = audit_answers(project)
     accuracy = audit_accuracy(answers)
+    checked = fidelity.badge(live.network_version.metrics) if live else None
     return {
         "images": total,
         "labelled": labelled,
@@ -172,6 +173,7 @@ def summary(project: Project) -> dict[str, Any]:
         "audit_answers": len(answers),
         "audit_enough": AUDIT_ENOUGH,
         "leave_one_out_accuracy": live.leave_one_out_accuracy if live else None,
+        "fidelity": None if checked is None else vars(checked),
         "network_number": live.network_version.number if live else None,
         "relative_ridge": live.relative_ridge if live else None,
         "prepared_share": labelling.prepared_share(project),
