@@ -18,7 +18,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from alcore.acquisition.uncertainty import margin_scores
-from alcore.datasets import Progress
+from alcore.datasets import ImageRows, Progress
 from alcore.kernel import Kind, OutputGradients, kernel_from_features, kernel_matrix
 from alcore.linearization import Linearization
 from alcore.posterior import FullPosterior, Posterior, make_posterior
@@ -124,7 +124,7 @@ def measure_fidelity(
 
 def check_fidelity(
     module: nn.Module,
-    images: Tensor,  # (N, ...)
+    images: ImageRows,  # (N, ...)
     linearization: Linearization,
     rows: Sequence[int],
     targets: Tensor,  # (n, K)
@@ -154,7 +154,7 @@ def check_fidelity(
     posterior, pull = _posterior_of_rows(linearization, kept, relative_ridge)
     labelled = [where[rows[place]] for place in places]
     posterior.condition_(labelled, checked_targets(targets, len(rows), posterior.mean)[places])
-    trial = _Trial(module, images[kept], labelled, targets[places], pull=pull, seconds=seconds)
+    trial = _Trial(module, images[torch.tensor(kept)], labelled, targets[places], pull=pull, seconds=seconds)
     found = _compare(trial, {CHECKED: posterior}, [where[row] for row in chosen], relative_ridge, progress)
     return replace(found, candidates=tuple(kept[row] for row in found.candidates))
 
