@@ -119,8 +119,29 @@ def test_two_tabs_never_hold_the_same_image(session, alice, project):
     images = [leasing.current_card(session=each).query.image_id for each in sessions]
     assert len(set(images)) == 6
     seventh = leasing.current_card(session=leasing.open_session(user=alice, project=project, device="7"))
-    assert seventh.empty.kind == "all_on_lease"
+    assert seventh.query is None
     assert seventh.empty.until is not None
+
+
+@pytest.mark.parametrize(
+    ("holders", "kind", "words", "unsaid"),
+    [
+        (["bob"], "all_on_lease", "with another annotator", "tab of yours"),
+        (["alice"], "on_lease_to_you", "open in another tab of yours", "annotator"),
+        (["alice", "bob"], "on_lease_to_you_and_others", "another tab of yours or with another annotator", "Go on"),
+    ],
+)
+def test_an_empty_page_tells_ones_own_other_tabs_from_other_people(
+    make_project, alice, bob, holders, kind, words, unsaid
+):
+    project = make_project("small", images=len(holders))
+    for name in holders:
+        user = {"alice": alice, "bob": bob}[name]
+        leasing.current_card(session=leasing.open_session(user=user, project=project, device="first"))
+    empty = leasing.current_card(session=leasing.open_session(user=alice, project=project, device="second")).empty
+    assert empty.kind == kind
+    assert words in empty.text
+    assert unsaid not in empty.text
 
 
 def test_the_database_refuses_two_live_leases_of_one_slot(session, alice, project):
