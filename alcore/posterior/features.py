@@ -8,7 +8,7 @@ from torch import Tensor
 from alcore.cholesky import factor
 from alcore.posterior.checks import check_pool
 from alcore.posterior.held import HeldColumns
-from alcore.posterior.model import FORGET_LIMIT, Labels, Posterior, Step
+from alcore.posterior.model import DRIFT_INTERVAL, FORGET_LIMIT, REFACTOR_LABELS, Labels, Posterior, Step
 
 BLOCK_ROWS = 2048  # images of the pool in one matrix product
 CACHED_ROWS = 256  # images of the pool in one thin product
@@ -25,6 +25,8 @@ class FeaturePosterior(Posterior):
     """
 
     form = "frobenius"
+    # F, M and W are in float64 and drift by 1e-12; the arrays are brought up to date a part of the pool at a time.
+    refactor_labels = 16 * REFACTOR_LABELS
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class FeaturePosterior(Posterior):
             wide = block.double()
             self._gram.addmm_(wide.t(), wide)
         self._held = HeldColumns(features)
+        self._fresh_until = 0  # rows below have been brought up to date in this round
         self.refactor_()
 
     def _given(self) -> Tensor:
@@ -123,13 +126,26 @@ class FeaturePosterior(Posterior):
             # With F turned so that M is diagonal one product of the pool serves both; eigenvectors cost some S^3.
             values, vectors = torch.linalg.eigh(self._factored_gram)
             self._factor, self._factored_gram = self._factor @ vectors, torch.diag(values)
-        narrow, gram = self._factor.to(self.features), self._factored_gram.to(self.features)
+        self._variance, self._square_sums = self._sums(self.features, turned=turned)
+        self._fresh_until = 0
+
+    def _sums(self, features: Tensor, *, turned: bool = False) -> tuple[Tensor, Tensor]:  # (n, S) -> (n,), (n,)
+        """C_jj and q_j of these rows; with a diagonal M one product serves both."""
+        narrow, gram = self._factor.to(features), self._factored_gram.to(features)
         variance, squares = [], []
-        for block in torch.split(self.features, BLOCK_ROWS):
+        for block in torch.split(features, BLOCK_ROWS):
             inner = block @ narrow
             squares.append(inner.square() @ gram.diagonal() if turned else ((inner @ gram) * inner).sum(1))
             variance.append(inner.square_().sum(1))
-        self._variance, self._square_sums = torch.cat(variance), torch.cat(squares)
+        return torch.cat(variance), torch.cat(squares)
+
+    def _freshen_(self) -> None:
+        """The next part of the pool: no image goes longer than REFACTOR_LABELS, and no label waits for all of them."""
+        share = -(-self.size * DRIFT_INTERVAL // REFACTOR_LABELS)
+        part = slice(self._fresh_until, self._fresh_until + share)
+        self._variance[part], self._square_sums[part] = self._sums(self.features[part])
+        self._settle_part_(part)
+        self._fresh_until = part.stop if part.stop < self.size else 0
 
     def _refresh_held_(self) -> None:
         rows = self._held.rows
@@ -195,6 +211,15 @@ class FeaturePosterior(Posterior):
         if not held:
             self._held.drop_(row)
         return True
+
+    def _settle_mean_(self) -> None:
+        """From W, which is exact: mean = f0 + Phi W."""
+        for start in range(0, self.size, BLOCK_ROWS):
+            self._settle_part_(slice(start, start + BLOCK_ROWS))
+
+    def _settle_part_(self, part: slice) -> None:
+        moved = torch.mm(self.features[part].double(), self._weights)
+        self.mean[part] = (self.initial[part].double() + moved).to(self.mean)
 
     def _shift_(self, row: int, change: Tensor) -> None:
         self._weights.addr_(self._directions([row])[:, 0], change)

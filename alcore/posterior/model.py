@@ -20,7 +20,7 @@ from alcore.posterior.checks import (
 )
 from alcore.posterior.covariance import Covariance
 
-REFACTOR_LABELS = 256  # labels and withdrawals between two rebuilds in float64
+REFACTOR_LABELS = 256  # labels and withdrawals between two rebuilds of an array in float64
 BLOCK_LABELS = 64  # a larger block is cheaper as a rebuild
 DRIFT_LIMIT = 1e-3
 DRIFT_INTERVAL = 32  # changes between two looks at the drift
@@ -69,6 +69,7 @@ class Posterior(ABC):
     """
 
     form: ClassVar[Literal["pairwise", "frobenius"]]
+    refactor_labels: ClassVar[int] = REFACTOR_LABELS
 
     def __init__(self, outputs: Tensor, ridge: float) -> None:
         self.initial = outputs  # f0, (N, K)
@@ -118,7 +119,7 @@ class Posterior(ABC):
         for row, target in zip(rows, targets, strict=True):
             arrived.setdefault(row, []).append(target.clone())
         votes = {row: [*self.votes.get(row, []), *arrived.get(row, [])] for row in {**self.votes, **arrived}}
-        if len(rows) > BLOCK_LABELS or self._since_refactor + len(rows) > REFACTOR_LABELS:
+        if len(rows) > BLOCK_LABELS or self._since_refactor + len(rows) > self.refactor_labels:
             self._rebuild_(gather(votes, self.initial))
             self._since_refactor = self._since_look = 0
         else:
@@ -141,15 +142,18 @@ class Posterior(ABC):
         place, target = self._find(row, target)
         step, self._newest = self._newest, None
         left = [vote for index, vote in enumerate(self.votes[row]) if index != place]
+        votes = {**self._others(row), **({row: left} if left else {})}
         if step is not None and step.row == row and torch.equal(step.target, target):
             self._take_back_(step)
-        elif not self._remove_(row, target):
-            self._rebuild_(gather({**self._others(row), **({row: left} if left else {})}, self.initial))
-            self._since_refactor = self._since_look = 0
-        if left:
-            self.votes[row] = left
+            self.votes = votes
+        elif self._remove_(row, target):
+            self.votes = votes
+            # Its own increments are lost among those of later labels: the mean is computed again, and rounded once.
+            self._settle_mean_()
         else:
-            del self.votes[row]
+            self._rebuild_(gather(votes, self.initial))
+            self._since_refactor = self._since_look = 0
+            self.votes = votes
         self._changed_(1)
 
     def relabel_(
@@ -251,12 +255,14 @@ class Posterior(ABC):
         """Count changes; look at the drift now and then, and repair it."""
         self._since_refactor += changes
         self._since_look += changes
-        if self._since_refactor >= REFACTOR_LABELS:
+        if self._since_refactor >= self.refactor_labels:
             self.refactor_()
         elif self._since_look >= DRIFT_INTERVAL:
             self._since_look = 0
             if self.drift() > DRIFT_LIMIT:
                 self.refactor_()
+            else:
+                self._freshen_()
 
     @abstractmethod
     def _given(self) -> Tensor:  # (N, N) or (N, S)
@@ -305,6 +311,14 @@ class Posterior(ABC):
     @abstractmethod
     def _remove_(self, row: int, target: Tensor) -> bool:
         """Take one vote out by a downdate; False, with nothing changed, where that would amplify rounding."""
+
+    @abstractmethod
+    def _settle_mean_(self) -> None:
+        """Compute the mean of every image from the labels in float64; the covariance stands on them already."""
+
+    def _freshen_(self) -> None:
+        """Bring what has gathered rounding up to date, a share of it at each look at the drift."""
+        self._settle_mean_()
 
     @abstractmethod
     def _take_back_(self, step: Step) -> None:

@@ -10,6 +10,8 @@ from alcore.posterior.checks import PoolError, check_pool
 from alcore.posterior.model import FORGET_LIMIT, Labels, Posterior, Step
 from alcore.regularization import leave_one_out_residuals
 
+BLOCK_ROWS = 512  # images of the pool in one product
+
 
 class PairwisePosterior(Posterior):
     """C_a of shape (N, N) in the kernel's dtype; a label is one rank, in place, a block a blocked update.
@@ -85,8 +87,8 @@ class PairwisePosterior(Posterior):
         crossed = torch.linalg.solve_triangular(lower, self.kernel[labels.rows].double(), upper=False)  # (n, N)
         residuals = torch.linalg.solve_triangular(lower, self._residuals(labels), upper=False)
         self.mean.copy_(self.initial + crossed.t() @ residuals)
-        for start in range(0, self.size, 512):
-            block = slice(start, start + 512)
+        for start in range(0, self.size, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
             self._covariance[block] = self.kernel[block] - crossed[:, block].t() @ crossed
         self._newest = None
 
@@ -128,6 +130,14 @@ class PairwisePosterior(Posterior):
         surprise = (target.double() - self.mean[row].double()) / total
         self._add_(Step(row, target, column.to(self.mean), total, surprise.to(self.mean), None), sign=1)
         return True
+
+    def _settle_mean_(self) -> None:
+        labels = self._labels()
+        solved = torch.cholesky_solve(self._residuals(labels), self._factor(labels))  # (n, K)
+        for start in range(0, self.size, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            moved = torch.mm(self.kernel[block][:, labels.rows].double(), solved)
+            self.mean[block] = (self.initial[block].double() + moved).to(self.mean)
 
     def _shift_(self, row: int, change: Tensor) -> None:
         self.mean += torch.outer(self._labelled_column(row), change).to(self.mean)

@@ -3,7 +3,7 @@
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from annotator.actions.sending import send_task
+from annotator import jobs
 from annotator.models import Job, NetworkVersion, Project
 
 
@@ -33,6 +33,7 @@ def _ask(project: Project, user: User | None) -> Job | None:
     if not project.images.exists() or not project.classes.exists():
         return None
     waiting = Job.objects.filter(project=project, kind=Job.Kind.PREPARE, state=Job.State.PENDING).first()
-    job = waiting or Job.objects.create(project=project, kind=Job.Kind.PREPARE, requested_by=user)
-    send_task("annotator.tasks.prepare_project", job.pk)
-    return job
+    if waiting is None:
+        return jobs.start(project, Job.Kind.PREPARE, requested_by=user)
+    jobs.send(waiting)
+    return waiting

@@ -138,21 +138,8 @@ def save_checked(project: Project) -> None:
 
 @transaction.atomic
 def update_settings(*, project: Project, **settings: object) -> Project:
-    """Change some of a project's settings and have the next rankings follow them. Raises ProjectError.
-
-    The network is not among them: its versions, features and posterior belong together.
-    """
-    changeable = {
-        "name",
-        "guidelines",
-        "strategy",
-        "training_strength",
-        "audit_share",
-        "retrain_growth",
-        "overlap",
-        "hide_predictions",
-    }
-    unknown = set(settings) - changeable
+    """Change some of a project's settings and have the next rankings follow them. Raises ProjectError."""
+    unknown = set(settings) - set(Project.CHANGEABLE)
     if unknown:
         raise ProjectError(f"These settings cannot be changed: {', '.join(sorted(unknown))}.")
     for field, value in settings.items():

@@ -1,4 +1,7 @@
-"""Tasks are sent by name once the transaction has committed, so that no worker reads what is not there yet."""
+"""Tasks are sent by name once the transaction has committed, so that no worker reads what is not there yet.
+
+It imports nothing of the house, so jobs and the learner send here, too: the one exception to their contract.
+"""
 
 import logging
 from functools import partial

@@ -3,8 +3,10 @@
 import logging
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import DisallowedHost, RequestDataTooBig, SuspiciousOperation
 from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.response import Response
@@ -70,6 +72,17 @@ def as_api_error(error: Exception) -> Exception:
         log.warning("The database did not answer: %s", error)
         return BusyError()
     return error
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Return the site's 400: of what no view has seen, such as a Host header that is not ours; under /api/ in JSON."""
+    if not request.path.startswith("/api/"):
+        return defaults.bad_request(request, exception)
+    code, message = "bad_request", "This request cannot be read."
+    if isinstance(exception, DisallowedHost):
+        code = "wrong_host"
+        message = f"This server does not go by the name {request.META.get('HTTP_HOST', '')!r} in the Host header."
+    return JsonResponse({"error": {"code": code, "message": message, "fields": {}}}, status=400)
 
 
 def refuse(error: labelling.LabellingError, context: dict[str, Any]) -> Response:

@@ -26,7 +26,7 @@ from annotator.views.media import TYPES, send_image
 FAILURES = (400, 401, 403, 404, 405, 413, 415, 429, 503)
 NO_BODY = None
 # Without asking for an image nobody can tell whether one is to be had.
-UNSURE = ("all_on_lease", "all_answered_by_you")
+UNSURE = ("all_on_lease", "on_lease_to_you", "on_lease_to_you_and_others", "all_answered_by_you")
 NOTHING_ON_LEASE = EmptyState("nothing_on_lease", "You have no image just now: POST to this address to take one.")
 
 

@@ -30,16 +30,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
 
     class Meta:
         model = Project
-        fields = (
-            "name",
-            "guidelines",
-            "strategy",
-            "training_strength",
-            "audit_share",
-            "retrain_growth",
-            "overlap",
-            "hide_predictions",
-        )
+        fields = Project.CHANGEABLE
         labels = {
             "strategy": "Order of the images",
             "retrain_growth": "Train again when the labels have grown by a factor of",

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import transaction
 
-from annotator.actions.sending import send_task
+from annotator import jobs
 from annotator.importing.archives import ZipSource, words_for_bytes
 from annotator.importing.files import looks_like_zip
 from annotator.importing.folders import FileSource
@@ -21,7 +21,6 @@ from annotator.models import Job, Project
 
 # Beside the upload itself, its pictures and the database need room.
 ROOM_FACTOR = 2
-PREFIX = "import-"
 LEFTOVER_SECONDS = 86_400
 
 
@@ -47,7 +46,7 @@ def keep_upload(
     *, project: Project, user: User, files: "Sequence[UploadedFile[bytes]]", labels_from_folders: bool = False
 ) -> Job:
     """Move uploaded files where the worker finds them and ask for their import. Raises UploadError."""
-    folder = Path(settings.FILE_UPLOAD_TEMP_DIR) / f"{PREFIX}{uuid.uuid4().hex}"
+    folder = Path(settings.FILE_UPLOAD_TEMP_DIR) / f"{jobs.UPLOAD_PREFIX}{uuid.uuid4().hex}"
     try:
         folder.mkdir(mode=0o700, parents=True)
         for number, file in enumerate(files):
@@ -63,9 +62,7 @@ def keep_upload(
 @transaction.atomic
 def request_import(*, project: Project, user: User, options: dict[str, object]) -> Job:
     """Write the job down and have a worker told."""
-    job = Job.objects.create(project=project, kind=Job.Kind.IMPORT, requested_by=user, options=options)
-    send_task("annotator.tasks.import_images", job.pk)
-    return job
+    return jobs.start(project, Job.Kind.IMPORT, requested_by=user, options=options)
 
 
 def move(file: "UploadedFile[bytes]", target: Path) -> None:
@@ -79,14 +76,10 @@ def move(file: "UploadedFile[bytes]", target: Path) -> None:
             kept.write(piece)
 
 
-def upload_folder(job: Job) -> Path:
-    return Path(settings.FILE_UPLOAD_TEMP_DIR) / Path(str(job.options["folder"])).name
-
-
 def open_upload(job: Job) -> list[Source]:
     """Return an upload's zips and single pictures as sources. Raises UnreadableSourceError."""
-    folder = upload_folder(job)
-    if not folder.is_dir():
+    folder = jobs.upload_folder(job)
+    if folder is None or not folder.is_dir():
         raise UnreadableSourceError("The uploaded files are not there any more: please upload them again.")
     kept = [(folder / f"{number:05d}", name) for number, name in enumerate(job.options["names"])]
     zips = [(path, name) for path, name in kept if looks_like_zip(path, name)]
@@ -95,16 +88,11 @@ def open_upload(job: Job) -> list[Source]:
     return [*sources, FileSource(others)] if others else sources
 
 
-def discard_upload(job: Job) -> None:
-    """Remove an upload whose import is over."""
-    shutil.rmtree(upload_folder(job), ignore_errors=True)
-
-
 def discard_leftovers() -> None:
-    """Remove uploads of more than a day ago that no open import waits for: their worker died too often."""
+    """Remove uploads of more than a day ago that no open import waits for: their request or project went away."""
     open_jobs = Job.objects.filter(kind=Job.Kind.IMPORT, state__in=[Job.State.PENDING, Job.State.RUNNING])
     waited_for = set(open_jobs.values_list("options__folder", flat=True))
     limit = time.time() - LEFTOVER_SECONDS
-    for folder in Path(settings.FILE_UPLOAD_TEMP_DIR).glob(f"{PREFIX}*"):
+    for folder in Path(settings.FILE_UPLOAD_TEMP_DIR).glob(f"{jobs.UPLOAD_PREFIX}*"):
         if folder.name not in waited_for and folder.stat().st_mtime < limit:
             shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from annotator.learner import audit, conditioning, jobs, ranking, reading, regularizing, scheduling
+from annotator import jobs
+from annotator.learner import audit, conditioning, ranking, reading, regularizing, scheduling
 from annotator.learner.files import delete_files, delete_strays
 from annotator.learner.state import CHECKPOINT_EVERY, UNUSABLE, ProjectState, open_state, save_checkpoint
 from annotator.models import Job, Linearization, NetworkVersion, Project, Query, Ranking

@@ -16,7 +16,8 @@ from alcore.linearization import LinearizationError, linearize, save_linearizati
 from alcore.network import ImageNetwork, NetworkFileError, build_network, load_network, save_network
 from alcore.regularization import FIRST_RIDGE
 from alcore.store import StoreError
-from annotator.learner import jobs
+from annotator import jobs
+from annotator.actions.sending import send_task
 from annotator.learner.files import CHANNELS, IMAGE_SIZE, Progress, folder, load_pool, relative, resolve
 from annotator.models import ColdStart, Image, Job, LabelClass, Linearization, NetworkVersion, Project
 
@@ -131,4 +132,4 @@ def store_linearization(project: Project, version: NetworkVersion, arrays: Array
         relative_ridge=last.relative_ridge if last else FIRST_RIDGE,
         features_file=relative(path),
     )
-    jobs.send("annotator.tasks.absorb_labels", project.pk)
+    send_task("annotator.tasks.absorb_labels", project.pk)

@@ -10,7 +10,8 @@ from django.db import transaction
 
 from alcore.posterior import PosteriorError
 from alcore.store import StoreError
-from annotator.learner import conditioning, jobs, reading
+from annotator.actions.sending import send_task
+from annotator.learner import conditioning, reading
 from annotator.learner.files import resolve
 from annotator.learner.reading import Votes
 from annotator.learner.state import ProjectState, fresh_posterior, open_state, read_checkpoint, save_checkpoint
@@ -119,6 +120,6 @@ def _replace(project: Project, state: ProjectState) -> None:
         Linearization.objects.filter(pk=state.linearization.pk).update(
             posterior_file=state.linearization.posterior_file
         )
-        jobs.send("annotator.tasks.absorb_labels", project.pk)
+        send_task("annotator.tasks.absorb_labels", project.pk)
     if old:
         resolve(old).unlink(missing_ok=True)

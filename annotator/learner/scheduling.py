@@ -4,7 +4,7 @@ import math
 
 from django.db import transaction
 
-from annotator.learner import jobs
+from annotator import jobs
 from annotator.learner.state import ProjectState
 from annotator.models import Job, LabelClass, Linearization, NetworkVersion, Project
 

@@ -5,8 +5,8 @@ import logging
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from annotator.learner import jobs
 from annotator.learner.absorbing import SEEN, absorb, forget
+from annotator.learner.reviving import revive
 from annotator.models import Annotation, Linearization, Project, Query
 
 log = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def sweep() -> None:
     """Close expired leases, send dead jobs again, and absorb where something is unread, ready or out of date."""
     close_expired()
-    jobs.revive()
+    revive()
     for project_id in projects_with_a_model():
         if needs_a_pass(project_id):
             _absorb(project_id)

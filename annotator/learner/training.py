@@ -13,7 +13,8 @@ from alcore.network import ImageNetwork, save_network
 from alcore.store import StoreError
 from alcore.training import TrainingDataError, TrainingDivergedError, TrainingOptions, TrainingReport
 from alcore.training import train as fit
-from annotator.learner import jobs, reading
+from annotator import jobs
+from annotator.learner import reading
 from annotator.learner.checking import Trained, check
 from annotator.learner.files import folder, load_pool, relative
 from annotator.learner.preparing import linearize_pool, new_network, store_linearization, write_arrays

@@ -23,6 +23,18 @@ class Project(models.Model):
     class Network(models.TextChoices):
         SMALL_CNN = "small_cnn", "Small convolutional network (32 × 32 pixels)"
 
+    # The network is not among them: its versions, features and posterior belong together.
+    CHANGEABLE = (
+        "name",
+        "guidelines",
+        "strategy",
+        "training_strength",
+        "audit_share",
+        "retrain_growth",
+        "overlap",
+        "hide_predictions",
+    )
+
     name = models.CharField(max_length=100)
     slug = models.SlugField(max_length=110, unique=True)
     label_type = models.CharField(max_length=20, choices=LabelType, default=LabelType.CLASSIFICATION)

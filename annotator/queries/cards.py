@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Min
+from django.db.models import Count, Min, Q
 from django.utils import timezone
 
 from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Linearization, Query
@@ -21,6 +21,18 @@ FALLBACK_WORDS = {
     "cold_start": "From the order of diversity: no ranking is ready yet.",
     "random": "Drawn at random: no ranking is ready yet.",
 }
+# Who holds the images that are left: (a tab of one's own, another annotator) -> kind and words.
+ON_LEASE = {
+    (True, False): (
+        "on_lease_to_you",
+        "Every image that is left is open in another tab of yours. Go on there, or close that tab.",
+    ),
+    (False, True): ("all_on_lease", "Every image that is left is with another annotator just now."),
+    (True, True): (
+        "on_lease_to_you_and_others",
+        "Every image that is left is open in another tab of yours or with another annotator just now.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class ClassPrediction:
 
 @dataclass(frozen=True)
 class EmptyState:
-    """Why there is no image, and what to do; `until` is when a lease of somebody else ends."""
+    """Why there is no image, and what to do; `until` is when the first lease of the images that are left ends."""
 
     kind: str
     text: str
@@ -150,13 +162,24 @@ def empty_state(session: AnnotationSession) -> EmptyState:
     labelled = labelling.current_labels(project).values("image").distinct().count()
     if labelled >= total:
         return EmptyState("finished", f"All {total:,} images are labelled. Nothing is left to do here.")
-    others = Query.objects.filter(project=project, state=Query.State.LEASED).exclude(session=session)
-    until = others.aggregate(first=Min("lease_until"))["first"]
-    if until is not None:
-        return EmptyState("all_on_lease", "Every image that is left is with another annotator just now.", until)
+    return _all_on_lease(session) or _all_answered(total - labelled)
+
+
+def _all_on_lease(session: AnnotationSession) -> EmptyState | None:
+    """Say who has the images that are left: this annotator's other tabs, other annotators, or both."""
+    leases = Query.objects.filter(project=session.project, state=Query.State.LEASED).exclude(session=session)
+    mine = Q(session__user=session.user)
+    found = leases.aggregate(first=Min("lease_until"), mine=Count("pk", filter=mine), others=Count("pk", filter=~mine))
+    if found["first"] is None:
+        return None
+    kind, text = ON_LEASE[found["mine"] > 0, found["others"] > 0]
+    return EmptyState(kind, text, found["first"])
+
+
+def _all_answered(left: int) -> EmptyState:
     return EmptyState(
         "all_answered_by_you",
-        f"You have answered or skipped every image that is left ({total - labelled:,} still without a label). "
+        f"You have answered or skipped every image that is left ({left:,} still without a label). "
         "Reopen one from your last answers, or leave them to somebody else.",
     )
 

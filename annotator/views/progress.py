@@ -8,8 +8,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from annotator import access
-from annotator.models import Job
 from annotator.queries import progress as queries
+from annotator.queries.projects import is_over
 
 STOP_POLLING = 286
 
@@ -47,5 +47,5 @@ def project_progress_jobs(request: HttpRequest, slug: str) -> HttpResponse:
 
 def jobs_context(found: access.ProjectAccess) -> dict[str, Any]:
     jobs = queries.jobs(found.project)
-    busy = any(job.state in (Job.State.PENDING, Job.State.RUNNING) for job in jobs)
+    busy = any(not is_over(job) for job in jobs)
     return {"access": found, "project": found.project, "jobs": jobs, "busy": busy}

@@ -179,7 +179,7 @@ def test_long_sequences_in_float32_are_rebuilt_and_do_not_drift(form, monkeypatc
     monkeypatch.setattr(posterior, "refactor_", lambda: (rebuilds.append(1), original()))
     labels = [(int(row), pool.one_hot(int(row))) for row in torch.randperm(300, generator=generator)[:290]]
     absorb(posterior, labels)
-    assert rebuilds == [1], "once, at 256 labels"
+    assert rebuilds == [1], "once: pairwise at 256 labels, features where the drift of q asks for it"
     assert posterior.drift() < model.DRIFT_LIMIT
     assert_agrees(posterior, pool, labels, rtol=1e-4)
 
@@ -196,6 +196,24 @@ def test_drift_is_seen_and_repaired(form):
     assert posterior.drift() == pytest.approx(0.01, rel=1e-6)
     labels.append((40, pool.one_hot(1)))
     posterior.condition_([40], labels[-1][1][None])
+    assert_agrees(posterior, pool, labels, rtol=EXACT)
+
+
+def test_every_part_of_a_pool_of_features_is_brought_up_to_date_in_turn():
+    generator = torch.Generator().manual_seed(6)
+    features = torch.randn(601, 20, generator=generator, dtype=torch.float64)
+    pool = Pool(features, torch.zeros(601, 3, dtype=torch.float64), 1.0)
+    posterior = pool.posterior("frobenius")
+    spoiled = torch.ones(601, dtype=torch.bool)
+    spoiled[posterior.probes] = False  # where the look at the drift would see it
+    posterior._variance[spoiled] += 0.5
+    posterior._square_sums[spoiled] += 0.5
+    posterior.mean[spoiled] += 0.5
+    labels = [(row, pool.one_hot(row)) for row in range(model.REFACTOR_LABELS)]
+    absorb(posterior, labels[: -model.DRIFT_INTERVAL])
+    with pytest.raises(AssertionError):
+        assert_agrees(posterior, pool, labels[: -model.DRIFT_INTERVAL], rtol=EXACT)
+    absorb(posterior, labels[-model.DRIFT_INTERVAL :])
     assert_agrees(posterior, pool, labels, rtol=EXACT)
 
 

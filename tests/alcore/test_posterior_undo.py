@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alcore.posterior import LabelNotAbsorbedError
+from tests.alcore import reference
 from tests.alcore.posteriors import FORMS, Pool, absorb, assert_agrees, assert_close, labelled_pools
 
 EXACT = 1e-7
@@ -65,6 +66,29 @@ def test_undoing_an_older_label_in_float32_moves_no_prediction_by_more_than_a_mi
     posterior.forget_(4, pool.one_hot(4))
     assert float((posterior.mean - plain.mean).abs().max()) < 2e-6
     assert float((posterior.variance() - plain.variance()).abs().max()) < 2e-6
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("place", [0, 40, 68, 69])
+def test_predictions_before_a_label_and_after_its_undo_agree_to_a_millionth_whichever_label_it_was(form, place):
+    generator = torch.Generator().manual_seed(9)
+    scales = torch.arange(1, 129, dtype=torch.float64) ** -0.5
+    features = torch.randn(2000, 128, generator=generator, dtype=torch.float64) * scales
+    features = (features / features.square().sum(1).mean().sqrt()).float().double()
+    pool = Pool(features, torch.zeros(2000, 10, dtype=torch.float64), 0.1)
+    labels = [(int(row), pool.one_hot(int(row) % 10)) for row in torch.randperm(2000, generator=generator)[:70]]
+    undone = labels.pop(place)
+    posterior = pool.posterior(form, torch.float32)
+    absorb(posterior, labels[:place])
+    before = posterior.mean.clone()
+    absorb(posterior, [undone, *labels[place:]])
+    posterior.forget_(*undone)
+    kernel = posterior.kernel.double() if form == "pairwise" else pool.kernel  # as the posterior was given it
+    without, _ = reference.posterior(kernel, pool.outputs, labels, pool.ridge)
+    assert_close(posterior.mean, without, rtol=1e-6, scale=1.0)
+    for row, target in reversed(labels[place:]):
+        posterior.forget_(row, target)
+    assert_close(posterior.mean, before, rtol=1e-6, scale=1.0)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -81,8 +81,8 @@ ROUTES: dict[str, list[Route]] = {
     "annotate-answer": [page(404, 422, 404, "slug", "session", **POST)],
     "annotate-undo": [page(404, 422, 404, "slug", "session", **POST)],
     "annotate-correct": [page(404, 422, 404, "slug", "session", "annotation", **POST)],
-    "annotate-heartbeat": [page(404, 204, 404, "slug", "session", **POST)],
-    "annotate-leave": [page(404, 204, 404, "slug", "session", **POST)],
+    "annotate-heartbeat": [Route((401, 404, 204, 404), ("slug", "session"), "post")],
+    "annotate-leave": [Route((401, 404, 204, 404), ("slug", "session"), "post")],
     "annotate-preload": [page(404, 204, 404, "slug", "session", "query")],
     # The API.
     "api-projects": [api(200, 200, 200)],

@@ -183,6 +183,26 @@ def test_a_lost_sign_in_is_told_to_scripts_as_401(tab):
     assert tab.client.get(tab.url("annotate-session")).status_code == 302
 
 
+def test_a_plain_form_after_the_sign_in_expired_leads_back_to_the_card_and_says_that_nothing_was_recorded(tab, bob):
+    query = tab.query
+    tab.client.logout()
+    form = {"query": query.pk, "answer": "label:1", "client_key": uuid4()}
+    sign_in = tab.client.post(tab.url("annotate-answer"), form, follow=True)
+    assert sign_in.redirect_chain == [(f"{reverse('login')}?next={tab.url('annotate-session')}", 302)]
+    assert "so your answer was not recorded. Sign in, and do it again" in sign_in.content.decode()
+    back = {"username": "bob", "password": "bob's long password", "next": tab.url("annotate-session")}
+    card = tab.client.post(reverse("login"), back, follow=True)
+    assert card.status_code == 200
+    assert (str(query.pk) in card.content.decode(), Annotation.objects.count()) == (True, 0)
+
+
+@pytest.mark.parametrize("name", ["annotate-heartbeat", "annotate-leave"])
+def test_what_the_page_sends_by_itself_leaves_no_message_when_the_sign_in_has_expired(tab, name):
+    tab.client.logout()
+    assert tab.client.post(tab.url(name)).status_code == 401
+    assert "was not recorded" not in tab.client.get(reverse("login")).content.decode()
+
+
 @pytest.mark.parametrize("name", ["annotate-answer", "annotate-undo", "annotate-heartbeat", "annotate-leave"])
 def test_changes_reject_get(tab, name):
     assert tab.client.get(tab.url(name)).status_code == 405

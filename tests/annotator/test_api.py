@@ -351,6 +351,15 @@ def test_every_mistake_is_explained_in_one_shape(
     assert (reply.status_code, error_of(reply)["code"]) == expected
 
 
+def test_host_that_is_not_ours_is_named_in_the_same_shape(db: None) -> None:
+    reply = Client().get(reverse("api-projects"), headers={"host": "elsewhere.example"})
+    error = error_of(reply)
+    assert (reply.status_code, error["code"]) == (400, "wrong_host")
+    assert "'elsewhere.example'" in str(error["message"])
+    page = Client().get(reverse("login"), headers={"host": "elsewhere.example"})
+    assert (page.status_code, page["Content-Type"]) == (400, "text/html; charset=utf-8")
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

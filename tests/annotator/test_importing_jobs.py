@@ -12,9 +12,12 @@ from django.db import OperationalError
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from annotator.importing import jobs, uploads
+from annotator import jobs
+from annotator.importing import jobs as importing_jobs
+from annotator.importing import uploads
 from annotator.importing.jobs import run_import
 from annotator.importing.uploads import UploadError, check_size, keep_upload
+from annotator.learner.reviving import revive
 from annotator.models import Annotation, Image, Job, Project
 from tests.conftest import make_picture
 
@@ -112,7 +115,7 @@ def test_attempt_after_a_crash_counts_what_the_first_one_added(
     monkeypatch.setattr("annotator.importing.files.BATCH_IMAGES", 2)
     files = [picture_upload(f"{number}.png", make_picture(number)) for number in range(5)]
     job = keep_upload(project=empty, user=alice, files=files)
-    real = jobs.import_sources
+    real = importing_jobs.import_sources
 
     class KilledError(BaseException):
         pass
@@ -122,7 +125,7 @@ def test_attempt_after_a_crash_counts_what_the_first_one_added(
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "import_sources", lambda **options: real(**{**options, "progress": killed}))
+        patch.setattr(importing_jobs, "import_sources", lambda **options: real(**{**options, "progress": killed}))
         with pytest.raises(KilledError):
             run_import(job)
     assert empty.images.count() == 4
@@ -136,13 +139,13 @@ def test_attempt_after_a_crash_counts_what_the_first_one_added(
 def test_attempt_that_was_taken_for_dead_stops_and_spoils_nothing(
     empty: Project, alice: User, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    monkeypatch.setattr(jobs, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "PROGRESS_SECONDS", 0.0)
     files = [picture_upload(f"{number}.png", make_picture(number)) for number in range(3)]
     job = keep_upload(project=empty, user=alice, files=files)
-    claimed = jobs.claim(job)
+    claimed = jobs.claim(job.pk, Job.Kind.IMPORT)
     assert claimed is not None
     Job.objects.filter(pk=job.pk).update(attempts=2)  # another worker has it
-    monkeypatch.setattr(jobs, "claim", lambda _job: claimed)
+    monkeypatch.setattr(jobs, "claim", lambda _job_id, _kind: claimed)
     run_import(job)
     job.refresh_from_db()
     assert (job.state, job.attempts, empty.images.count()) == (Job.State.RUNNING, 2, 0)
@@ -150,7 +153,7 @@ def test_attempt_that_was_taken_for_dead_stops_and_spoils_nothing(
 
 
 def test_job_shows_its_progress_and_beats(empty: Project, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "PROGRESS_SECONDS", 0.0)
     files = [picture_upload(f"{number}.png", make_picture(number)) for number in range(4)]
     job = keep_upload(project=empty, user=alice, files=files)
     seen: list[tuple[float, str, bool]] = []
@@ -178,7 +181,7 @@ def test_broken_zip_fails_in_words(empty: Project, alice: User, settings: Settin
 
 def test_upload_that_is_gone_fails_in_words(empty: Project, alice: User) -> None:
     job = keep_upload(project=empty, user=alice, files=[picture_upload("a.png", make_picture(1))])
-    uploads.discard_upload(job)
+    jobs.discard_upload(job)
     run_import(job)
     job.refresh_from_db()
     assert (job.state, "upload them again" in job.error) == (Job.State.FAILED, True)
@@ -200,7 +203,7 @@ def test_busy_database_leaves_the_job_for_another_attempt_three_times(
     def locked(**_options: object) -> None:
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(jobs, "import_sources", locked)
+    monkeypatch.setattr(importing_jobs, "import_sources", locked)
     job = keep_upload(project=empty, user=alice, files=[picture_upload("a.png", make_picture(1))])
     for expected in (Job.State.PENDING, Job.State.PENDING, Job.State.FAILED):
         run_import(job)
@@ -214,19 +217,38 @@ def test_surprise_fails_in_words(empty: Project, alice: User, monkeypatch: pytes
     def surprise(**_options: object) -> None:
         raise RuntimeError("who would have thought")
 
-    monkeypatch.setattr(jobs, "import_sources", surprise)
+    monkeypatch.setattr(importing_jobs, "import_sources", surprise)
     job = keep_upload(project=empty, user=alice, files=[picture_upload("a.png", make_picture(1))])
     run_import(job)
     job.refresh_from_db()
     assert (job.state, "who would have thought" in job.error) == (Job.State.FAILED, True)
 
 
-def test_upload_cannot_name_a_folder_outside(empty: Project, alice: User, tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
+@pytest.mark.parametrize("name", ["../import-precious", "..", "", ".", "import-a/../../import-precious"])
+def test_upload_cannot_name_a_folder_outside(empty: Project, settings: Settings, tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "import-precious"
     precious.mkdir()
-    job = Job.objects.create(project=empty, kind=Job.Kind.IMPORT, options={"folder": "../precious", "names": []})
-    uploads.discard_upload(job)
+    (settings.FILE_UPLOAD_TEMP_DIR / "import-a").mkdir()
+    job = Job.objects.create(project=empty, kind=Job.Kind.IMPORT, options={"folder": name, "names": []})
+    jobs.discard_upload(job)
     assert precious.is_dir()
+    assert left_behind(settings) == ["import-a"]
+
+
+def test_import_that_kills_its_worker_every_time_lets_its_upload_go_when_it_is_given_up(
+    empty: Project, alice: User, settings: Settings
+) -> None:
+    job = keep_upload(project=empty, user=alice, files=[picture_upload("a.png", make_picture(1))])
+    long_ago = timezone.now() - timedelta(minutes=5)
+    for attempts in range(1, settings.JOB_ATTEMPTS + 1):
+        assert len(left_behind(settings)) == 1
+        assert jobs.claim(job.pk, Job.Kind.IMPORT) is not None
+        Job.objects.filter(pk=job.pk).update(heartbeat_at=long_ago)
+        revive()
+        job.refresh_from_db()
+        assert (job.attempts, job.state == Job.State.FAILED) == (attempts, attempts == settings.JOB_ATTEMPTS)
+    assert "died" in job.error
+    assert left_behind(settings) == []
 
 
 def test_uploads_that_nothing_waits_for_go_after_a_day(empty: Project, alice: User, settings: Settings) -> None:
@@ -234,7 +256,7 @@ def test_uploads_that_nothing_waits_for_go_after_a_day(empty: Project, alice: Us
     given_up, waited_for, fresh, running = jobs_made
     Job.objects.filter(pk__in=[given_up.pk, fresh.pk]).update(state=Job.State.FAILED)
     for job in (given_up, waited_for):
-        os.utime(uploads.upload_folder(job), (0, 0))
+        os.utime(jobs.upload_folder(job), (0, 0))
     run_import(running)
     assert set(left_behind(settings)) == {waited_for.options["folder"], fresh.options["folder"]}
 
@@ -270,17 +292,17 @@ def test_pictures_another_import_added_meanwhile_are_duplicates(
     """Two imports of the same files at once: each picture is in once, rows stay consecutive."""
     mine = keep_upload(project=empty, user=alice, files=[picture_upload(f"{n}.png", make_picture(n)) for n in range(3)])
     other = keep_upload(project=empty, user=alice, files=[picture_upload(f"{n}.png", make_picture(n)) for n in (2, 1)])
-    real = jobs.import_sources
+    real = importing_jobs.import_sources
 
     def interrupted(**options: object) -> object:
         def beat(share: float, _words: str) -> None:
             if share == 0.95:  # all files read, the batch not yet added
-                monkeypatch.setattr(jobs, "import_sources", real)
+                monkeypatch.setattr(importing_jobs, "import_sources", real)
                 run_import(other)
 
         return real(**{**options, "progress": beat})
 
-    monkeypatch.setattr(jobs, "import_sources", interrupted)
+    monkeypatch.setattr(importing_jobs, "import_sources", interrupted)
     run_import(mine)
     mine.refresh_from_db()
     other.refresh_from_db()

@@ -12,15 +12,14 @@ from annotator.models import (
     Annotation,
     AuditDraw,
     ColdStart,
-    Linearization,
     Membership,
-    NetworkVersion,
     Query,
     Ranking,
 )
 from annotator.models.answer import Answer
 from annotator.models.id_ranges import to_ranges
 from annotator.queries import labelling as reads
+from tests.annotator.labelling_steps import entry, label, make_live
 
 pytestmark = pytest.mark.django_db
 
@@ -28,23 +27,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def session(bob, project):
     return leasing.open_session(user=bob, project=project, device="test")
-
-
-def label(session, card, index, **options):
-    answer = Answer(kind="label", class_index=index)
-    key = options.pop("client_key", None) or uuid4()
-    return labelling.record_annotation(session=session, query_id=card.query.pk, answer=answer, client_key=key)
-
-
-def make_live(project, *, number=1, label_ids=()):
-    version = NetworkVersion.objects.create(
-        project=project, number=number, state=NetworkVersion.State.READY, label_ids=to_ranges(label_ids)
-    )
-    return Linearization.objects.create(project=project, network_version=version, state=Linearization.State.LIVE)
-
-
-def entry(image, score=1.0):
-    return {"image": image.pk, "score": score, "moved": 7, "flipped": 2, "prediction": [[0, 0.75], [1, 0.25]]}
 
 
 def test_an_answer_is_recorded_and_the_next_image_leased(session, bob):
@@ -119,8 +101,29 @@ def test_two_tabs_never_hold_the_same_image(session, alice, project):
     images = [leasing.current_card(session=each).query.image_id for each in sessions]
     assert len(set(images)) == 6
     seventh = leasing.current_card(session=leasing.open_session(user=alice, project=project, device="7"))
-    assert seventh.empty.kind == "all_on_lease"
+    assert seventh.query is None
     assert seventh.empty.until is not None
+
+
+@pytest.mark.parametrize(
+    ("holders", "kind", "words", "unsaid"),
+    [
+        (["bob"], "all_on_lease", "with another annotator", "tab of yours"),
+        (["alice"], "on_lease_to_you", "open in another tab of yours", "annotator"),
+        (["alice", "bob"], "on_lease_to_you_and_others", "another tab of yours or with another annotator", "Go on"),
+    ],
+)
+def test_an_empty_page_tells_ones_own_other_tabs_from_other_people(
+    make_project, alice, bob, holders, kind, words, unsaid
+):
+    project = make_project("small", images=len(holders))
+    for name in holders:
+        user = {"alice": alice, "bob": bob}[name]
+        leasing.current_card(session=leasing.open_session(user=user, project=project, device="first"))
+    empty = leasing.current_card(session=leasing.open_session(user=alice, project=project, device="second")).empty
+    assert empty.kind == kind
+    assert words in empty.text
+    assert unsaid not in empty.text
 
 
 def test_the_database_refuses_two_live_leases_of_one_slot(session, alice, project):
@@ -226,6 +229,17 @@ def test_undo_walks_back_through_the_tabs_answers_and_then_says_there_is_none(se
         card = label(session, card, index)
     assert labelling.undo(session=session, client_key=uuid4()).query.image == images[1]
     assert labelling.undo(session=session, client_key=uuid4()).query.image == images[0]
+    with pytest.raises(labelling.NothingToUndoError):
+        labelling.undo(session=session, client_key=uuid4())
+
+
+def test_undo_leaves_alone_what_somebody_else_made_of_the_answer(session, alice, project):
+    card = label(session, leasing.current_card(session=session), 0)
+    assert card.can_undo
+    mine = Annotation.objects.get()
+    other = Answer(kind="label", class_index=1)
+    labelling.correct(user=alice, annotation_id=mine.pk, project=project, answer=other, client_key=uuid4())
+    assert not leasing.current_card(session=session).can_undo
     with pytest.raises(labelling.NothingToUndoError):
         labelling.undo(session=session, client_key=uuid4())
 
@@ -384,48 +398,6 @@ def test_an_audit_image_carries_the_prediction_stored_before(make_project, bob):
     assert label(session, card, 2).query.kind != Query.Kind.AUDIT
 
 
-def test_predictions_are_hidden_where_the_project_says_so(session, project):
-    live = make_live(project)
-    project.hide_predictions = True
-    project.save()
-    session.refresh_from_db()
-    other = project.images.first()
-    Ranking.objects.create(
-        project=project, image=None, linearization=live, strategy="lookahead", answers={"now": [entry(other)]}
-    )
-    card = leasing.current_card(session=session)
-    assert not card.predictions_shown
-    assert {item.value for item in card.classes} == {None}
-
-
-def test_undo_says_when_the_weights_were_trained_on_the_answer(session, project):
-    label(session, leasing.current_card(session=session), 0)
-    make_live(project, number=3, label_ids=[Annotation.objects.get().pk])
-    assert "Network 3 was trained with it" in labelling.undo(session=session, client_key=uuid4()).reason
-
-
-@pytest.mark.parametrize(("count", "classes", "kind"), [(0, True, "no_images"), (6, False, "no_classes")])
-def test_an_empty_page_names_its_cause(make_project, bob, count, classes, kind):
-    project = make_project("empty", images=count)
-    if not classes:
-        project.classes.all().delete()
-    card = leasing.current_card(session=leasing.open_session(user=bob, project=project, device=""))
-    assert card.query is None
-    assert card.empty.kind == kind
-
-
-def test_a_finished_pool_says_so(make_project, bob):
-    project = make_project("done", images=2)
-    session = leasing.open_session(user=bob, project=project, device="")
-    card = leasing.current_card(session=session)
-    card = label(session, label(session, card, 0), 1)
-    assert card.empty.kind == "finished"
-
-
-def test_the_card_says_when_the_learner_is_not_running(session):
-    assert "learner is not running" in leasing.current_card(session=session).worker_notice
-
-
 def test_statements_do_not_grow_with_the_pool(make_project, bob, django_assert_max_num_queries):
     counts = []
     for size in (10, 60):
@@ -434,7 +406,7 @@ def test_statements_do_not_grow_with_the_pool(make_project, bob, django_assert_m
         card = leasing.current_card(session=session)
         for _ in range(size // 10):
             card = label(session, card, 0)
-        with django_assert_max_num_queries(60) as statements:
+        with django_assert_max_num_queries(30) as statements:
             label(session, card, 0)
         counts.append(len(statements))
     assert counts[0] == counts[1]

@@ -8,8 +8,8 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from annotator import learner
-from annotator.learner import files, jobs, preparing, sweeping, training
+from annotator import jobs, learner
+from annotator.learner import files, preparing, sweeping, training
 from annotator.models import ColdStart, Job, LabelClass, Linearization, NetworkVersion, Project, WorkerHeartbeat
 from tests.annotator.learner_steps import label_rows, live, request_preparation
 
@@ -17,11 +17,10 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def sent(monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks) -> list[tuple[str, tuple[int, ...]]]:
-    """What the learner sends, at once."""
-    messages: list[tuple[str, tuple[int, ...]]] = []
-    monkeypatch.setattr(jobs, "send", lambda name, *args: messages.append((name, args)))
-    return messages
+def sent(monkeypatch: pytest.MonkeyPatch, sent_tasks) -> list[tuple[str, tuple[int, ...]]]:
+    """What the learner sends, at once: the transaction that a test runs in never commits."""
+    monkeypatch.setattr("annotator.actions.sending.transaction.on_commit", lambda send: send())
+    return sent_tasks
 
 
 def stale(job: Job, *, attempts: int = 1) -> None:
@@ -160,9 +159,9 @@ def test_the_pulse_beats_while_the_work_reports_nothing(digit_project, monkeypat
             assert set(values) == {"heartbeat_at"}
             beats.set()
 
-    monkeypatch.setattr(jobs, "_mine", lambda _job: Row())
+    monkeypatch.setattr(jobs, "held", lambda _job: Row())
     job = request_preparation(digit_project(count=0))
-    with jobs._pulse(job):
+    with jobs.pulse(job):
         assert beats.wait(10)
     names = [thread.name for thread in threading.enumerate()]
     assert f"job {job.pk}" not in names
@@ -190,8 +189,8 @@ def test_a_pulse_that_cannot_be_written_does_not_stop_the_work(digit_project, mo
         def update(self, **_values):
             raise OperationalError("the database is busy")
 
-    monkeypatch.setattr(jobs, "_mine", lambda _job: Row())
-    with jobs._pulse(request_preparation(digit_project(count=0))):
+    monkeypatch.setattr(jobs, "held", lambda _job: Row())
+    with jobs.pulse(request_preparation(digit_project(count=0))):
         end = time.monotonic() + 10
         while "busy" not in caplog.text and time.monotonic() < end:
             time.sleep(0.01)

@@ -23,6 +23,7 @@ PAGES = (
     PROJECT + "exports/",
     "/health/",
     "/account/",
+    "/api/docs/",
     "/no-such-page/",
 )
 
@@ -45,6 +46,17 @@ def test_no_page_scrolls_sideways_on_a_small_screen(sign_in, path):
     page = sign_in("admin", viewport={"width": 320, "height": 640})
     page.goto(path)
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+@pytest.mark.parametrize("touch", [False, True], ids=["mouse", "touch"])
+def test_the_header_is_one_line_on_a_phone_and_cuts_no_word_off(sign_in, touch):
+    page = sign_in("annotator1", viewport={"width": 390, "height": 844}, has_touch=touch, is_mobile=touch)
+    header = page.locator(".site-header")
+    assert header.bounding_box()["height"] < 60
+    words = header.locator(".site-nav a, .site-nav button")
+    expect(words).to_have_text(["Projects", "Health", "annotator1", "Sign out"])
+    assert words.evaluate_all("all => all.filter((one) => one.scrollWidth > one.clientWidth + 1).length") == 0
+    expect(header.get_by_role("link", name="Foresight")).to_be_visible()
 
 
 def test_no_page_breaks_its_content_security_policy(sign_in):

@@ -1,22 +1,26 @@
-"""Jobs of the learner: claimed once, alive while they work, sent again when their worker died, errors in words."""
+"""Jobs of every kind: asked for, claimed once, alive while they work, put back or ended, their errors in words.
+
+Importing and the learner both do jobs and actions ask for them, so what a job goes through stands here, once. It knows
+rows and the sending of tasks, nothing of the work itself, so that each of them may import it.
+"""
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from functools import partial
+from pathlib import Path
 from typing import Any
 
-from celery import current_app
 from django.conf import settings
-from django.db import Error, OperationalError, connections, transaction
-from django.db.models import F, Q, QuerySet
+from django.contrib.auth.models import User
+from django.db import Error, OperationalError, connections
+from django.db.models import F, QuerySet
 from django.utils import timezone
-from kombu.exceptions import OperationalError as BrokerError
 
-from annotator.models import Job, NetworkVersion, Project, WorkerHeartbeat
+from annotator.actions.sending import send_task
+from annotator.models import Job, NetworkVersion, Project
 
 log = logging.getLogger(__name__)
 
@@ -27,31 +31,38 @@ TASKS = {
 }
 PROGRESS_SECONDS = 1.0
 PULSE_SECONDS = 5.0
-SENT_AGAIN_AFTER = 30.0
-DIED = "The worker died while it was working on this, several times over. The log has the details."
+UPLOAD_PREFIX = "import-"
+UPLOAD_PREFIX = "import-"
 
 
 class LostJobError(RuntimeError):
     """The job was given to another worker while this one worked on it."""
 
 
-def send(name: str, *args: int) -> None:
-    """Send a task by name on commit; a broker that fails only delays, since the sweep finds the work."""
-    transaction.on_commit(partial(_send_now, name, args))
-
-
-def _send_now(name: str, args: tuple[int, ...]) -> None:
-    try:
-        current_app.send_task(name, args=args, retry=False)
-    except (BrokerError, OSError) as error:
-        log.warning("task %s%s could not be sent, the sweep will find the work: %s", name, args, error)
-
-
-def start(project: Project, kind: Job.Kind, *, message: str = "", options: dict[str, Any] | None = None) -> Job:
+def start(
+    project: Project,
+    kind: Job.Kind,
+    *,
+    message: str = "",
+    options: dict[str, Any] | None = None,
+    requested_by: User | None = None,
+) -> Job:
     """Create a job and send its task; call inside a transaction."""
-    job = Job.objects.create(project=project, kind=kind, message=message[:300], options=options or {})
-    send(TASKS[kind], job.pk)
+    job = Job.objects.create(
+        project=project, kind=kind, message=message[:300], options=options or {}, requested_by=requested_by
+    )
+    send(job)
     return job
+
+
+def send(job: Job) -> None:
+    """Send a waiting job's task on commit; sent twice, it is still done once."""
+    send_task(TASKS[Job.Kind(job.kind)], job.pk)
+
+
+def is_open(project: Project, kind: Job.Kind) -> bool:
+    """Say whether a job of this kind waits or runs."""
+    return Job.objects.filter(project=project, kind=kind, state__in=[Job.State.PENDING, Job.State.RUNNING]).exists()
 
 
 def run(
@@ -66,7 +77,7 @@ def run(
     if job is None:
         return
     try:
-        with _pulse(job):
+        with pulse(job):
             words = work(job, Progress(job))
     except LostJobError as error:
         log.warning("%s", error)
@@ -78,7 +89,7 @@ def run(
         log.exception("job %s of project %s failed", job.pk, job.project_id)
         fail(job, f"This stopped at something unexpected ({type(error).__name__}: {error}). The log has the details.")
     else:
-        _mine(job).update(state=Job.State.DONE, progress=1.0, message=words[:300], finished_at=timezone.now())
+        _end(job, Job.State.DONE, progress=1.0, message=words[:300])
 
 
 def claim(job_id: int, kind: Job.Kind) -> Job | None:
@@ -88,11 +99,11 @@ def claim(job_id: int, kind: Job.Kind) -> Job | None:
     taken = waiting.update(
         state=Job.State.RUNNING, attempts=F("attempts") + 1, started_at=now, heartbeat_at=now, error=""
     )
-    return Job.objects.select_related("project").get(pk=job_id) if taken else None
+    return Job.objects.select_related("project", "requested_by").get(pk=job_id) if taken else None
 
 
-def _mine(job: Job) -> QuerySet[Job]:
-    """The job's row, unless it was taken from this worker: the number of attempts tells one worker from the next."""
+def held(job: Job) -> QuerySet[Job]:
+    """The job's row, unless it was taken from its worker: the number of attempts tells one worker from the next."""
     return Job.objects.filter(pk=job.pk, state=Job.State.RUNNING, attempts=job.attempts)
 
 
@@ -120,13 +131,17 @@ class Progress:
         """Make sure, before results are stored, that the job is still this worker's. Raises LostJobError."""
         self._write()
 
+    def report(self, report: dict[str, object], message: str) -> None:
+        """Store what the work came to, also where it then fails. Raises LostJobError."""
+        self._write(report=report, message=message[:300])
+
     def _write(self, **values: object) -> None:
-        if not _mine(self.job).update(heartbeat_at=timezone.now(), **values):
+        if not held(self.job).update(heartbeat_at=timezone.now(), **values):
             raise LostJobError(f"job {self.job.pk} was given to another worker")
 
 
 @contextmanager
-def _pulse(job: Job) -> Iterator[None]:
+def pulse(job: Job) -> Iterator[None]:
     """Write a sign of life every few seconds, also through long steps that report no progress."""
     over = threading.Event()
     thread = threading.Thread(target=_beat, args=[job, over], name=f"job {job.pk}", daemon=True)
@@ -142,7 +157,7 @@ def _beat(job: Job, over: threading.Event) -> None:
     try:
         while not over.wait(PULSE_SECONDS):
             try:
-                _mine(job).update(heartbeat_at=timezone.now())
+                held(job).update(heartbeat_at=timezone.now())
             except Error as error:
                 log.warning("the sign of life of job %s could not be written: %s", job.pk, error)
     finally:
@@ -155,51 +170,35 @@ def _put_back(job: Job, error: OperationalError) -> None:
     if job.attempts >= settings.JOB_ATTEMPTS:
         fail(job, f"The database could not be written ({error}), {job.attempts} times in a row.")
     else:
-        _mine(job).update(state=Job.State.PENDING, heartbeat_at=timezone.now())
+        held(job).update(state=Job.State.PENDING, heartbeat_at=timezone.now())
 
 
 def fail(job: Job, error: str) -> None:
     """End a job, and the network it was training, with what went wrong."""
-    now = timezone.now()
-    ended = Job.objects.filter(pk=job.pk, state=job.state, attempts=job.attempts).update(
-        state=Job.State.FAILED, error=error, finished_at=now
-    )
-    if ended and job.kind == Job.Kind.TRAIN:
+    if _end(job, Job.State.FAILED, error=error) and job.kind == Job.Kind.TRAIN:
         NetworkVersion.objects.filter(pk=job.options["network_version"]).update(
-            state=NetworkVersion.State.FAILED, error=error, finished_at=now
+            state=NetworkVersion.State.FAILED, error=error, finished_at=timezone.now()
         )
 
 
-def is_open(project: Project, kind: Job.Kind) -> bool:
-    """Say whether a job of this kind waits or runs."""
-    return Job.objects.filter(project=project, kind=kind, state__in=[Job.State.PENDING, Job.State.RUNNING]).exists()
+def _end(job: Job, state: Job.State, **values: object) -> bool:
+    """Close a job, unless another worker has it, and let its uploaded files go: nothing will read them again."""
+    ended = held(job).update(state=state, finished_at=timezone.now(), **values)
+    if ended and job.kind == Job.Kind.IMPORT:
+        discard_upload(job)
+    return bool(ended)
 
 
-def revive() -> None:
-    """Give the jobs of dead workers to others, three attempts at most, and send again what no worker has heard of."""
-    now = timezone.now()
-    stale = now - timedelta(seconds=settings.WORKER_STALE_SECONDS)
-    for job in Job.objects.filter(state=Job.State.RUNNING, heartbeat_at__lt=stale):
-        if job.attempts >= settings.JOB_ATTEMPTS:
-            fail(job, DIED)
-            continue
-        words = "The worker died: waiting for another attempt."
-        # Conditional on the heartbeat that was read: a worker that was only slow keeps its job.
-        dead = _mine(job).filter(heartbeat_at=job.heartbeat_at)
-        if dead.update(state=Job.State.PENDING, heartbeat_at=now, message=words):
-            send(TASKS[Job.Kind(job.kind)], job.pk)
-    _send_again(now=now, stale=stale)
+def upload_folder(job: Job) -> Path | None:
+    """Where an import's uploaded files wait for it; None when it names no such folder, or one that lies elsewhere."""
+    name = str(job.options.get("folder", ""))
+    if not name.startswith(UPLOAD_PREFIX) or name != Path(name).name:
+        return None
+    return Path(settings.FILE_UPLOAD_TEMP_DIR) / name
 
 
-def _send_again(*, now: datetime, stale: datetime) -> None:
-    """Send waiting jobs again when a worker is there and idle: while it works or is gone, their messages just wait."""
-    before = now - timedelta(seconds=SENT_AGAIN_AFTER)
-    unheard = Q(heartbeat_at=None) | Q(heartbeat_at__lt=before)
-    waiting = Job.objects.filter(unheard, state=Job.State.PENDING, created_at__lt=before).order_by("pk")
-    if not waiting.exists() or Job.objects.filter(state=Job.State.RUNNING).exists():
-        return
-    if not WorkerHeartbeat.objects.filter(kind=WorkerHeartbeat.Kind.TRAINING, seen_at__gte=stale).exists():
-        return
-    for job in waiting[:20]:
-        if Job.objects.filter(pk=job.pk, state=Job.State.PENDING).update(heartbeat_at=now):
-            send(TASKS[Job.Kind(job.kind)], job.pk)
+def discard_upload(job: Job) -> None:
+    """Remove the uploaded files of an import that is over."""
+    folder = upload_folder(job)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,58 @@
+"""What the annotator's page says: predictions, reasons, and why there is no image."""
+
+from uuid import uuid4
+
+import pytest
+
+from annotator.actions import labelling, leasing
+from annotator.models import Annotation, Ranking
+from tests.annotator.labelling_steps import entry, label, make_live
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def session(bob, project):
+    return leasing.open_session(user=bob, project=project, device="test")
+
+
+def test_predictions_are_hidden_where_the_project_says_so(session, project):
+    live = make_live(project)
+    project.hide_predictions = True
+    project.save()
+    session.refresh_from_db()
+    other = project.images.first()
+    Ranking.objects.create(
+        project=project, image=None, linearization=live, strategy="lookahead", answers={"now": [entry(other)]}
+    )
+    card = leasing.current_card(session=session)
+    assert not card.predictions_shown
+    assert {item.value for item in card.classes} == {None}
+
+
+def test_undo_says_when_the_weights_were_trained_on_the_answer(session, project):
+    label(session, leasing.current_card(session=session), 0)
+    make_live(project, number=3, label_ids=[Annotation.objects.get().pk])
+    assert "Network 3 was trained with it" in labelling.undo(session=session, client_key=uuid4()).reason
+
+
+@pytest.mark.parametrize(("count", "classes", "kind"), [(0, True, "no_images"), (6, False, "no_classes")])
+def test_an_empty_page_names_its_cause(make_project, bob, count, classes, kind):
+    project = make_project("empty", images=count)
+    if not classes:
+        project.classes.all().delete()
+    card = leasing.current_card(session=leasing.open_session(user=bob, project=project, device=""))
+    assert card.query is None
+    assert card.empty.kind == kind
+
+
+def test_a_finished_pool_says_so(make_project, bob):
+    project = make_project("done", images=2)
+    session = leasing.open_session(user=bob, project=project, device="")
+    card = leasing.current_card(session=session)
+    card = label(session, label(session, card, 0), 1)
+    assert card.empty.kind == "finished"
+
+
+def test_the_card_says_when_the_learner_is_not_running(session):
+    assert "learner is not running" in leasing.current_card(session=session).worker_notice
