@@ -85,7 +85,7 @@ def seconds(work: Callable[[], object], *, repeats: int) -> float:
 
 
 def look_ahead(posterior: Posterior, row: int) -> tuple[Tensor, float]:
-    """Every prediction under the candidate's most likely label (N, K), and its score: the sum of norms of the change."""
+    """Every prediction under the candidate's most likely label (N, K), and the sum of norms of its change."""
     surprise = -posterior.mean[row]
     surprise[surprise.argmin()] += 1
     gain = posterior.gain(row)
@@ -164,8 +164,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     larger = drawn(options.count) if options.images is None else folder(options.images, options.count)
+    print(f"{'':<62}{'all candidates':>38}")
     print(
-        "pool                      labels  look-ahead ms  retraining ms   ratio  all: look-ahead s  retraining h   ratio"
+        f"{'pool':<26}{'labels':>6}{'look-ahead ms':>15}{'retraining ms':>15}{'ratio':>8}"
+        f"{'look-ahead s':>14}{'retraining h':>14}{'ratio':>8}"
     )
     rows = []
     for task in (digits(), larger):
