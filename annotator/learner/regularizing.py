@@ -2,8 +2,8 @@
 
 import torch
 
+from alcore.estimates import leave_one_out_accuracy, mean_votes
 from alcore.linearization import Linearization as Arrays
-from alcore.posterior import Posterior
 from alcore.regularization import choose_ridge
 from annotator.learner import reading
 from annotator.learner.state import ProjectState
@@ -49,10 +49,6 @@ def kernel_of(arrays: Arrays, rows: list[int]) -> torch.Tensor:  # (n, n)
     return features @ features.T
 
 
-def mean_votes(posterior: Posterior, rows: list[int]) -> torch.Tensor:  # (n, K)
-    return torch.stack([torch.stack(posterior.votes[row]).mean(0) for row in rows])
-
-
 def measure(state: ProjectState, *, force: bool = False) -> None:
     """Write label count and leave-one-out accuracy into the linearisation's row, the latter every few labels."""
     count = len(state.posterior.votes)
@@ -60,12 +56,3 @@ def measure(state: ProjectState, *, force: bool = False) -> None:
     if force or abs(count - state.measured_at) >= ACCURACY_EVERY:
         state.measured_at = count
         state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior)
-
-
-def leave_one_out_accuracy(posterior: Posterior) -> float | None:
-    """Return the share of labelled images whose class is predicted right without their own label."""
-    if not posterior.votes:
-        return None
-    rows, residuals = posterior.leave_one_out()
-    targets = mean_votes(posterior, rows).to(residuals)
-    return float(((targets - residuals).argmax(1) == targets.argmax(1)).double().mean())
