@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from alcore.acquisition.uncertainty import margin_scores
 from alcore.datasets import ImageRows, Progress
-from alcore.kernel import Kind, OutputGradients, kernel_from_features, kernel_matrix
+from alcore.kernel import Kind, OutputGradients, evaluating, kernel_from_features, kernel_matrix
 from alcore.linearization import Linearization
 from alcore.posterior import FullPosterior, Posterior, make_posterior
 from alcore.posterior.checks import checked_rows, checked_targets
@@ -27,7 +27,9 @@ from alcore.regularization import FIRST_RIDGE, mean_diagonal
 
 FULL_KINDS: tuple[Kind, ...] = ("entk", "trace", "pntk", "single_logit", "last_layer")
 FEWEST = 4  # candidates: a rank correlation of fewer says nothing
+FEWEST_LABELS = 8
 BATCH = 256
+HISTORY_VALUES = 1 << 26  # of L-BFGS: twice 256 MB of earlier steps, and never fewer than four
 SLICE = 10  # L-BFGS iterations between two looks at the clock
 GAINLESS = 1e-6  # share of the loss that a slice has to gain
 CHECKED = "linearization"
@@ -139,15 +141,16 @@ def check_fidelity(
 ) -> Fidelity:
     """A small check of the linearisation in use, bounded in time: random labels and candidates in a random sample.
 
-    At most `labels` of the labels are taken, for the look-ahead and the retraining alike, and change is summed over
-    `sample` images of the pool. Candidates that no time is left for are left out. The only agreement is called
-    "linearization". Raises FidelityError where fewer than four candidates could be compared.
+    At most `labels` of the labels are taken, fewer for a slow network, by look-ahead and retraining alike, and change
+    is summed over `sample` images of the pool. Candidates that no time is left for are left out. The only agreement is
+    called "linearization". Raises FidelityError where fewer than four candidates can be compared in the time.
     """
     rows, generator = checked_rows(rows, len(images)), torch.Generator().manual_seed(seed)
     free = torch.ones(len(images), dtype=torch.bool)
     free[rows] = False
     chosen = _drawn(free, candidates, generator=generator)
-    places = torch.randperm(len(rows), generator=generator)[:labels].tolist()
+    order = torch.randperm(len(rows), generator=generator)
+    places = order[: min(labels, _affordable_labels(module, images[:FEWEST_LABELS], seconds=seconds))].tolist()
     others = torch.randperm(len(images), generator=generator)[:sample].tolist()
     kept = sorted({*chosen, *others, *(rows[place] for place in places)})
     where = {row: place for place, row in enumerate(kept)}
@@ -157,6 +160,23 @@ def check_fidelity(
     trial = _Trial(module, images[torch.tensor(kept)], labelled, targets[places], pull=pull, seconds=seconds)
     found = _compare(trial, {CHECKED: posterior}, [where[row] for row in chosen], relative_ridge, progress)
     return replace(found, candidates=tuple(kept[row] for row in found.candidates))
+
+
+def _affordable_labels(module: nn.Module, images: Tensor, *, seconds: float) -> int:
+    """How many labels the network can be retrained on for FEWEST candidates in the time. Raises FidelityError."""
+    trainable = [value for value in module.parameters() if value.requires_grad]
+    with evaluating(module), torch.enable_grad():
+        for _ in range(2):  # the first pass is slower than all that follow
+            begin = time.perf_counter()
+            torch.autograd.grad(module(images).square().sum(), trainable, allow_unused=True)
+            each = (time.perf_counter() - begin) / len(images)
+    passes = Retraining().steps * (FEWEST + 2)
+    if each * passes * FEWEST_LABELS > seconds:
+        raise FidelityError(
+            f"retraining this network on {FEWEST_LABELS} labels for {FEWEST} candidates would take some "
+            f"{each * passes * FEWEST_LABELS:.0f} s, there are {seconds:.0f} s"
+        )
+    return int(seconds / (each * passes))
 
 
 def _drawn(free: Tensor, count: int, *, generator: torch.Generator) -> list[int]:
@@ -227,13 +247,8 @@ class _Trial:
         self.labels, self.images = len(rows), len(images)
 
     def settle(self) -> Tensor:  # (N, K)
-        """Retrain on the labels alone; the outputs. Raises FidelityError when there is no time for candidates."""
+        """Retrain on the labels alone; the outputs. Raises FidelityError."""
         optimizer, closure = self._problem(self._module, self._rows, self._targets)
-        begin = time.monotonic()
-        closure()
-        needed = (time.monotonic() - begin) * self._retraining.steps * (FEWEST + 2)
-        if needed > self._seconds:
-            raise FidelityError(f"retraining this network for {FEWEST} candidates would take some {needed:.0f} s")
         limit = self._over - (1 - SHARE_OF_TIME) * self._seconds
         _minimize(optimizer, closure, steps=self._retraining.first_steps, over=limit)
         self._outputs = self._evaluate(self._module)
@@ -257,7 +272,9 @@ class _Trial:
     ) -> tuple[torch.optim.LBFGS, Callable[[], float]]:
         """sum ||y - f||^2 + pull ||weights - start||^2 with its gradient, and what minimises it."""
         weights = [value for value in module.parameters() if value.requires_grad]
-        optimizer = torch.optim.LBFGS(weights, max_iter=SLICE, history_size=20, line_search_fn="strong_wolfe")
+        width = sum(value.numel() for value in weights)
+        history = max(4, min(20, HISTORY_VALUES // width))
+        optimizer = torch.optim.LBFGS(weights, max_iter=SLICE, history_size=history, line_search_fn="strong_wolfe")
         images = self._images[rows]
 
         def closure() -> float:
