@@ -1,52 +1,73 @@
-"""Per-image gradient features of a network's trained parameters: exact while they fit in memory, else sketched."""
+"""Per-image gradient features of a network's trained parameters over a pool: exact while they fit, else sketched."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, vjp, vmap
+from torch import Tensor, nn
 
 from alcore import store
-from alcore.datasets import Progress, preprocessing_hash
-from alcore.kernel import kernel_from_features, unit_diagonal_scale
-from alcore.network import ImageNetwork, outputs, weights_hash
-from alcore.sketch import CountSketch, sign_rows
+from alcore.datasets import ImageRows, Progress, preprocessing_hash
+from alcore.kernel import FeatureError, kernel_from_features, unit_diagonal_scale
+from alcore.network import ImageNetwork
+from alcore.sketch import NonFiniteGradientError, SketchManifest, plan_sketch
+from alcore.sketch.errors import LinearizationError
+
+__all__ = [
+    "Linearization",
+    "LinearizationError",
+    "LinearizationManifest",
+    "linearize",
+    "load_linearization",
+    "save_linearization",
+]
 
 FILE_KIND = "linearization"
 DEFAULT_SIZE = 1024
-CHUNK_BYTES = 64 << 20  # per-image gradients formed at once
+SIGN_ROWS = 2
 Form = Literal["pairwise", "frobenius"]
-
-
-class LinearizationError(ValueError):
-    """A linearisation that cannot be made of this network and these images, or a file that holds none."""
 
 
 @dataclass(frozen=True)
 class LinearizationManifest:
     """What the numbers of a linearisation depend on; two with equal manifests on the same images are equal.
 
-    `size` is the sketch's width, None for exact gradients; `rows` is the number of images; `scale` was multiplied onto
-    the features so that the mean of the kernel's diagonal is 1.
+    `rows` is the number of images; `scale` was multiplied onto the features so that the mean of the kernel's diagonal
+    is 1; `dtype` is the type the arrays are stored in, `sketch` says how they were computed.
     """
 
-    weights: str
-    preprocessing: str
-    seed: int
-    size: int | None
     rows: int
-    sign_rows: int
     form: Form
+    exact: bool
     dtype: str
     zero_outputs: bool
     scale: float
+    sketch: SketchManifest
+
+    @property
+    def seed(self) -> int:
+        """Of all random signs."""
+        return self.sketch.seed
+
+    @property
+    def size(self) -> int | None:
+        """The sketch's width, None for exact gradients."""
+        return None if self.exact else self.sketch.size
+
+    @property
+    def weights(self) -> str:
+        """Sha256 of the network's weights and buffers."""
+        return self.sketch.weights
+
+    @property
+    def preprocessing(self) -> str:
+        """Hash of how images become tensors."""
+        return self.sketch.preprocessing
 
     def to_header(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {**asdict(self), "sketch": self.sketch.to_header()}
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> "LinearizationManifest":
@@ -54,7 +75,7 @@ class LinearizationManifest:
         expected = {field.name for field in fields(cls)}
         if set(header) != expected:
             raise LinearizationError(f"manifest fields differ: {sorted(set(header) ^ expected)}")
-        return cls(**header)
+        return cls(**{**header, "sketch": SketchManifest.from_header(header["sketch"])})
 
 
 @dataclass(frozen=True)
@@ -69,51 +90,60 @@ class Linearization:
 
 
 def linearize(
-    module: ImageNetwork,
-    images: Tensor,  # (N, C, H, W)
+    module: nn.Module,
+    images: ImageRows,  # (N, ...)
     *,
     seed: int,
     size: int | None = None,
     memory_budget: int = 1 << 30,
     pairwise_limit: int = 3000,
     zero_outputs: bool = False,
+    sign_rows: int = SIGN_ROWS,
+    preprocessing: str | None = None,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Linearization:
     """Linearise the network around its current weights, in eval mode, on every image of the pool.
 
     Up to `pairwise_limit` images the kernel itself is kept: of exact gradients when they fit `memory_budget` bytes,
-    else of their CountSketch; beyond, the CountSketch to `size` (1,024) features. The kernel is the mean over sign
-    rows of the gradient kernel, the last layer's block once with weight 1, scaled to a mean diagonal of 1. Frozen
-    parameters are not features. `zero_outputs` takes f0 = 0, for a network that was never trained. Raises
-    LinearizationError, and FeatureError for gradients that are not finite.
-    Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, and 2023, arXiv 2206.12543.
+    else of their sketch; beyond, the sketch to `size` (1,024) features. The kernel is the mean over `sign_rows` (m_v)
+    output directions of the gradient kernel, the last layer's block once with weight 1, scaled to a mean diagonal of
+    1. Frozen parameters are not features. `zero_outputs` takes f0 = 0, for a network that was never trained.
+    `preprocessing` is the hash of how the images were made, for networks that do not say so themselves. Raises
+    LinearizationError (UnsupportedLayerError, SketchSizeError among them), and FeatureError for gradients that are not
+    finite. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, and 2023, arXiv 2206.12543.
     """
-    if len(images) == 0:
-        raise LinearizationError("there are no images to linearise on")
-    was_training = module.training
-    module.eval()
+    pairwise = len(images) <= pairwise_limit
+    exact = pairwise and len(images) * _most_entries(module, sign_rows) * 4 <= memory_budget
+    if preprocessing is None:
+        preprocessing = _preprocessing_of(module)
+    width = None if exact else (size or DEFAULT_SIZE)
     try:
-        gradients = PerImageGradients(module, seed=seed)
-        pairwise = len(images) <= pairwise_limit
-        exact = pairwise and len(images) * gradients.width * 4 <= memory_budget
-        width = None if exact else (size or DEFAULT_SIZE)
-        features = gradients.of_pool(images, size=width, progress=progress)
-        f0 = outputs(module, images)
-    finally:
-        module.train(was_training)
+        sketch = plan_sketch(module, images, size=width, seed=seed, rows=sign_rows, preprocessing=preprocessing)
+    except NonFiniteGradientError as error:
+        raise FeatureError(str(error)) from error
+    features, f0 = sketch.of_pool(images, batch_size=batch_size, progress=progress)
     manifest = LinearizationManifest(
-        weights=weights_hash(module),
-        preprocessing=preprocessing_hash(module.spec.preprocessing.size, module.spec.preprocessing.channels),
-        seed=seed,
-        size=width,
         rows=len(images),
-        sign_rows=len(gradients.signs),
         form="pairwise" if pairwise else "frobenius",
+        exact=exact,
         dtype="float32",
         zero_outputs=zero_outputs,
         scale=1.0,
+        sketch=sketch.manifest,
     )
     return _scaled(features, torch.zeros_like(f0) if zero_outputs else f0, manifest)
+
+
+def _most_entries(module: nn.Module, sign_rows: int) -> int:
+    """No image has more exact gradient features than this."""
+    return sign_rows * sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _preprocessing_of(module: nn.Module) -> str:
+    if not isinstance(module, ImageNetwork):
+        return ""
+    return preprocessing_hash(module.spec.preprocessing.size, module.spec.preprocessing.channels)
 
 
 def _scaled(features: Tensor, f0: Tensor, manifest: LinearizationManifest) -> Linearization:
@@ -126,95 +156,22 @@ def _scaled(features: Tensor, f0: Tensor, manifest: LinearizationManifest) -> Li
     return Linearization("frobenius", None, features.mul_(scale), f0, replace(manifest, scale=scale))
 
 
-class PerImageGradients:
-    """Gradients of v_a . f(x) in the body's trainable parameters for every sign row a, and the head's block once.
+def save_linearization(path: Path, linearization: Linearization, *, half: bool = False) -> None:
+    """Write kernel or features, outputs and manifest to one file, whole or not at all.
 
-    `width` is the number of exact features an image has. Raises LinearizationError when nothing is trainable.
+    `half` stores features as float16 (2 GB for a million images of 1,024): what is loaded is float32 again, rounded.
+    Raises LinearizationError for a kernel, whose rounding would not leave it positive semidefinite, and StoreError.
     """
-
-    def __init__(self, module: ImageNetwork, *, seed: int) -> None:
-        self.module = module
-        self.seed = seed
-        self.signs = sign_rows(module.spec.classes, seed=seed)  # (m_v, K)
-        named = dict(module.named_parameters())
-        in_body = [name for name, value in named.items() if value.requires_grad and not name.startswith("head.")]
-        self._body = {name: named[name].detach() for name in in_body}
-        self._rest = {name: value.detach() for name, value in named.items() if name not in self._body}
-        self._head_weight = module.head.weight.requires_grad
-        self._head_bias = module.head.bias is not None and module.head.bias.requires_grad
-        body_width = sum(value.numel() for value in self._body.values())
-        head_width = self._head_weight * module.head.in_features + self._head_bias
-        self.width = len(self.signs) * body_width + head_width
-        if self.width == 0:
-            raise LinearizationError("every parameter of the network is frozen: there is nothing to linearise in")
-
-    def of_pool(
-        self,
-        images: Tensor,  # (N, C, H, W)
-        *,
-        size: int | None,
-        progress: Progress | None = None,
-    ) -> Tensor:  # (N, width) or (N, size)
-        """Features of every image, chunk by chunk: exact, or added up in one CountSketch of `size` buckets."""
-        features = images.new_zeros(len(images), self.width if size is None else size)
-        sketches = {} if size is None else self._sketches(size)
-        chunk = max(1, min(256, CHUNK_BYTES // (4 * self.width)))
-        for start in range(0, len(images), chunk):
-            rows = slice(start, min(start + chunk, len(images)))
-            left = 0
-            for name, block in self._blocks(images[rows]):
-                if size is None:
-                    features[rows, left : left + block.shape[1]] = block
-                    left += block.shape[1]
-                else:
-                    features[rows] += sketches[name].apply(block)
-            if progress is not None:
-                progress(rows.stop / len(images), f"linearised {rows.stop} of {len(images)} images")
-        return features
-
-    def _sketches(self, size: int) -> dict[str, CountSketch]:
-        widths = {
-            f"{name}#{row}": value.numel() for row in range(len(self.signs)) for name, value in self._body.items()
-        }
-        if self._head_weight:
-            widths["head.weight"] = self.module.head.in_features
-        if self._head_bias:
-            widths["head.bias"] = 1
-        return {name: CountSketch(width, size, seed=self.seed, name=name) for name, width in widths.items()}
-
-    def _blocks(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Named blocks (n, width of the block); their inner products add up to the kernel."""
-        if self._body:
-            weight = len(self.signs) ** -0.5
-            for name, gradient in vmap(self._of_one)(images).items():
-                for row in range(len(self.signs)):
-                    yield f"{name}#{row}", gradient[:, row].flatten(1) * weight
-        with torch.no_grad():
-            if self._head_weight:
-                yield "head.weight", self.module.penultimate(images)
-            if self._head_bias:
-                yield "head.bias", images.new_ones(len(images), 1)
-
-    def _of_one(self, image: Tensor) -> dict[str, Tensor]:  # (C, H, W) -> name: (m_v, *parameter shape)
-        """One forward pass, one pull-back for each sign row."""
-
-        def forward(body: dict[str, Tensor]) -> Tensor:
-            result: Tensor = functional_call(self.module, {**body, **self._rest}, (image.unsqueeze(0),))
-            return result.squeeze(0)
-
-        pull_back = vjp(forward, self._body)[1]
-        gradients: dict[str, Tensor] = vmap(lambda signs: pull_back(signs)[0])(self.signs.to(image))
-        return gradients
-
-
-def save_linearization(path: Path, linearization: Linearization) -> None:
-    """Write kernel or features, outputs and manifest to one file, whole or not at all."""
     tensors = {"outputs": linearization.outputs}
+    manifest = linearization.manifest
     if linearization.kernel is not None:
+        if half:
+            raise LinearizationError("a kernel is not stored in half precision, only features are")
         tensors["kernel"] = linearization.kernel
     if linearization.features is not None:
-        tensors["features"] = linearization.features
-    store.write(path, tensors, {"kind": FILE_KIND, "manifest": linearization.manifest.to_header()})
+        tensors["features"] = linearization.features.half() if half else linearization.features
+        manifest = replace(manifest, dtype="float16" if half else manifest.dtype)
+    store.write(path, tensors, {"kind": FILE_KIND, "manifest": manifest.to_header()})
 
 
 def load_linearization(path: Path) -> Linearization:
@@ -229,10 +186,12 @@ def load_linearization(path: Path) -> Linearization:
     wanted = "kernel" if manifest.form == "pairwise" else "features"
     if set(tensors) != {"outputs", wanted}:
         raise LinearizationError(f"{path.name} should hold outputs and {wanted}, it holds {sorted(tensors)}")
-    sides = {"kernel": manifest.rows, "features": manifest.size}
+    sides = {"kernel": manifest.rows, "features": manifest.sketch.size}
     if tensors[wanted].shape != (manifest.rows, sides[wanted]) or len(tensors["outputs"]) != manifest.rows:
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         raise LinearizationError(f"{path.name} should hold {manifest.rows} images, its arrays have shapes {shapes}")
+    if manifest.dtype == "float16":
+        tensors[wanted] = tensors[wanted].float()
     return Linearization(
         manifest.form,
         tensors.get("kernel"),

@@ -1,6 +1,6 @@
 """Per-image gradients against plain backward passes, the kernel against the trace kernel, and the file's honesty."""
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,13 +11,13 @@ from alcore.kernel import FeatureError, kernel_from_features
 from alcore.linearization import (
     LinearizationError,
     LinearizationManifest,
-    PerImageGradients,
     linearize,
     load_linearization,
     save_linearization,
 )
 from alcore.network import NetworkOutputError, build_network, outputs, weights_hash
-from alcore.sketch import sign_rows
+from alcore.sketch import GradientSketch, plan_sketch, sign_rows
+from alcore.sketch.features import UNCHECKED
 from tests.alcore import reference_gradients
 
 
@@ -34,9 +34,7 @@ def pictures(count, *, channels=1, size=8, seed=0):
 def test_the_exact_features_give_the_kernel_of_one_backward_pass_an_image_and_sign_row(classes, channels):
     module = network(classes=classes, channels=channels).double()
     images = pictures(5, channels=channels).double()
-    gradients = PerImageGradients(module, seed=3)
-    features = gradients.of_pool(images, size=None)
-    assert features.shape == (5, gradients.width)
+    features, _ = plan_sketch(module, images, size=None, seed=3).of_pool(images)
     expected = reference_gradients.sign_row_kernel(module, images, sign_rows(classes, seed=3).double())
     torch.testing.assert_close(features @ features.T, expected, rtol=1e-10, atol=1e-10)
 
@@ -44,12 +42,12 @@ def test_the_exact_features_give_the_kernel_of_one_backward_pass_an_image_and_si
 def test_every_gradient_feature_is_the_one_of_a_plain_backward_pass():
     module = network().double()
     images = pictures(3).double()
-    features = PerImageGradients(module, seed=1).of_pool(images, size=None)
+    features, _ = plan_sketch(module, images, size=None, seed=1).of_pool(images)
     names = [name for name, _ in module.named_parameters() if not name.startswith("head.")]
     signs = sign_rows(4, seed=1).double()
     left = 0
-    for name in names:
-        for row in signs:
+    for row in signs:
+        for name in names:
             expected = torch.stack([reference_gradients.gradients(module, image, row, [name]) for image in images])
             block = features[:, left : left + expected.shape[1]]
             torch.testing.assert_close(block, expected / len(signs) ** 0.5, rtol=1e-10, atol=1e-12)
@@ -63,8 +61,9 @@ def test_on_average_over_seeds_the_kernel_is_the_trace_kernel():
     images = pictures(3).double()
     expected = reference_gradients.trace_kernel(module, images, [name for name, _ in module.named_parameters()])
     kernels = []
-    for seed in range(400):
-        features = PerImageGradients(module, seed=seed).of_pool(images, size=None)
+    planned = replace(plan_sketch(module, images, size=None, seed=0).manifest, signs=UNCHECKED)
+    for seed in range(200):
+        features, _ = GradientSketch(module, replace(planned, seed=seed)).features(images)
         kernels.append(features @ features.T)
     kernels = torch.stack(kernels)
     error = kernels.std(dim=0) / len(kernels) ** 0.5
@@ -72,27 +71,31 @@ def test_on_average_over_seeds_the_kernel_is_the_trace_kernel():
     assert (error > 0).all()
 
 
-def test_sketched_features_are_on_average_over_seeds_the_kernel_of_the_exact_ones():
+def test_sketched_features_are_on_average_over_seeds_the_kernel_of_the_exact_ones(monkeypatch):
     module = network().double()
     images = pictures(3).double()
-    exact = PerImageGradients(module, seed=0).of_pool(images, size=None)
+    signs = sign_rows(4, seed=0)
+    monkeypatch.setattr("alcore.sketch.features.sign_rows", lambda classes, *, count, seed: signs)
+    exact, _ = plan_sketch(module, images, size=None, seed=0).of_pool(images)
     kernels = []
-    for seed in range(300):
-        gradients = PerImageGradients(module, seed=seed)
-        gradients.signs = PerImageGradients(module, seed=0).signs
-        features = gradients.of_pool(images, size=64)
+    planned = replace(plan_sketch(module, images, size=64, seed=0).manifest, signs=UNCHECKED)
+    for seed in range(200):
+        features, _ = GradientSketch(module, replace(planned, seed=seed)).features(images)
         assert features.shape == (3, 64)
         kernels.append(features @ features.T)
     kernels = torch.stack(kernels)
     error = kernels.std(dim=0) / len(kernels) ** 0.5
     assert ((kernels.mean(dim=0) - exact @ exact.T).abs() <= 4 * error).all()
+    assert error.max() < 0.1 * (exact @ exact.T).diagonal().mean()
 
 
-def test_chunks_do_not_change_the_features(monkeypatch):
-    module, images = network(), pictures(7)
-    whole = PerImageGradients(module, seed=0).of_pool(images, size=32)
-    monkeypatch.setattr("alcore.linearization.CHUNK_BYTES", 1)
-    torch.testing.assert_close(PerImageGradients(module, seed=0).of_pool(images, size=32), whole)
+def test_batches_do_not_change_the_features():
+    sketch = plan_sketch(network(), pictures(7), size=32, seed=0)
+    whole, outputs_of_all = sketch.of_pool(pictures(7))
+    for size in (1, 3):
+        features, found = sketch.of_pool(pictures(7), batch_size=size)
+        torch.testing.assert_close(features, whole)
+        torch.testing.assert_close(found, outputs_of_all)
 
 
 def test_a_small_pool_gets_its_exact_kernel_with_mean_diagonal_one():
@@ -105,7 +108,7 @@ def test_a_small_pool_gets_its_exact_kernel_with_mean_diagonal_one():
     assert torch.equal(linearization.kernel, linearization.kernel.T)
     exact = reference_gradients.sign_row_kernel(module, images, sign_rows(4, seed=2)).detach()
     torch.testing.assert_close(linearization.kernel, exact * manifest.scale**2, rtol=1e-4, atol=1e-5)
-    assert torch.equal(linearization.outputs, outputs(module, images))
+    torch.testing.assert_close(linearization.outputs, outputs(module, images))
     assert manifest.weights == weights_hash(module)
     assert manifest.preprocessing == preprocessing_hash(8, 1)
 
@@ -121,9 +124,9 @@ def test_beyond_the_pairwise_limit_there_are_features_of_the_asked_size_with_mea
 
 def test_a_budget_too_small_for_exact_gradients_sketches_them():
     module, images = network(), pictures(6)
-    width = PerImageGradients(module, seed=0).width
-    fits = linearize(module, images, seed=0, memory_budget=6 * width * 4)
-    sketched = linearize(module, images, seed=0, memory_budget=6 * width * 4 - 1)
+    most = 2 * sum(parameter.numel() for parameter in module.parameters())
+    fits = linearize(module, images, seed=0, memory_budget=6 * most * 4)
+    sketched = linearize(module, images, seed=0, memory_budget=6 * most * 4 - 1)
     assert fits.manifest.size is None
     assert sketched.manifest.size == 1024
     assert sketched.kernel.shape == (6, 6)
@@ -145,12 +148,12 @@ def test_an_untrained_network_can_be_linearised_with_zero_outputs():
 
 def test_frozen_parameters_are_not_features():
     module, images = network(), pictures(4)
-    everything = PerImageGradients(module, seed=0).width
+    everything = plan_sketch(module, images, size=None, seed=0).manifest.size
     module.body[0].weight.requires_grad_(False)
-    frozen = PerImageGradients(module, seed=0)
-    assert frozen.width == everything - 2 * module.body[0].weight.numel()
+    frozen = plan_sketch(module, images, size=None, seed=0).manifest.size
+    assert frozen == everything - 2 * module.body[0].weight.numel()
     module.body.requires_grad_(False)
-    last = PerImageGradients(module, seed=0).of_pool(images, size=None)
+    last, _ = plan_sketch(module, images, size=None, seed=0).of_pool(images)
     torch.testing.assert_close(last[:, :-1], module.penultimate(images))
     module.requires_grad_(False)
     with pytest.raises(LinearizationError, match="every parameter of the network is frozen"):
@@ -219,12 +222,23 @@ def test_missing_truncated_and_foreign_files_have_named_errors(tmp_path):
 def test_arrays_that_do_not_fit_the_manifest_are_refused(tmp_path):
     path = tmp_path / "lin.safetensors"
     linearization = linearize(network(), pictures(4), seed=0)
-    wrong = dataclasses.replace(linearization, outputs=linearization.outputs[:3])
+    wrong = replace(linearization, outputs=linearization.outputs[:3])
     save_linearization(path, wrong)
     with pytest.raises(LinearizationError, match="4 images"):
         load_linearization(path)
     header = linearization.manifest.to_header()
     assert LinearizationManifest.from_header(header) == linearization.manifest
-    del header["seed"]
-    with pytest.raises(LinearizationError, match=r"\['seed'\]"):
+    del header["rows"]
+    with pytest.raises(LinearizationError, match=r"\['rows'\]"):
         LinearizationManifest.from_header(header)
+
+
+def test_features_may_be_stored_in_half_the_space_and_come_back_rounded(tmp_path):
+    first = linearize(network(), pictures(4), seed=0, size=16, pairwise_limit=0)
+    save_linearization(tmp_path / "half", first, half=True)
+    loaded = load_linearization(tmp_path / "half")
+    assert (loaded.manifest.dtype, loaded.features.dtype) == ("float16", torch.float32)
+    assert torch.equal(loaded.features, first.features.half().float())
+    assert loaded.manifest.sketch == first.manifest.sketch
+    with pytest.raises(LinearizationError, match="a kernel is not stored in half"):
+        save_linearization(tmp_path / "half", linearize(network(), pictures(4), seed=0), half=True)
