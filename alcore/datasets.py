@@ -29,6 +29,10 @@ class ImageRows(Protocol):
     def __getitem__(self, rows: slice | Tensor, /) -> Tensor:
         """The images of these rows, in the order asked for."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images that are asked for lie."""
+
 
 class ImageFileError(ValueError):
     """A file that cannot be read as an image; the message names the file and the cause."""
@@ -123,6 +127,11 @@ class ImageFiles:
     def __getitem__(self, rows: slice | Tensor, /) -> Tensor:  # (b, channels, size, size)
         chosen = self.paths[rows] if isinstance(rows, slice) else [self.paths[row] for row in rows.tolist()]
         return load_images(chosen, size=self.size, channels=self.channels)
+
+    @property
+    def device(self) -> torch.device:
+        """Files are decoded on the CPU."""
+        return torch.device("cpu")
 
     @property
     def bytes(self) -> int:

@@ -22,7 +22,7 @@ from alcore.metrics import accuracy
 from alcore.network import ImageNetwork, build_network, outputs
 from alcore.posterior import Posterior, make_posterior
 from alcore.regularization import FIRST_RIDGE, choose_ridge, mean_diagonal
-from alcore.training import TrainingOptions, train
+from alcore.training import OneAnswerError, TrainingOptions, train
 
 FIRST_TRAINING = 20
 GROWTH = 1.5
@@ -299,7 +299,12 @@ class _Loop:
             "small_cnn", classes=self.study.classes, preprocessing=self.study.preprocessing, seed=seed
         )
         options = replace(self.settings.training, seed=seed)
-        train(module, self.study.images[self.rows], self.study.targets[self.rows], options=options)
+        targets = self.study.targets[self.rows]
+        try:
+            train(module, self.study.images[self.rows], targets, options=options)
+        except OneAnswerError:  # only measured, never linearised: it gives the one answer for every image
+            module.head.weight.data.zero_()
+            module.head.bias.data.copy_(targets[0])
         return module
 
     def _linearize(self, module: ImageNetwork, *, zero_outputs: bool) -> None:

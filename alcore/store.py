@@ -123,6 +123,11 @@ class StoredRows:
         with safe_open(self.path, framework="pt") as file:
             return tuple(file.get_slice(ROWS).get_shape())
 
+    @property
+    def device(self) -> torch.device:
+        """Files are read to the CPU."""
+        return torch.device("cpu")
+
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -1,7 +1,8 @@
 """A network fitted to the labels so far: a head probe, then fine-tuning, by squared loss on one-hot targets."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,17 +10,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from alcore.datasets import Progress
+from alcore.datasets import ImageRows, Progress, batch_rows
 from alcore.metrics import accuracy
-from alcore.network import ImageNetwork, outputs
+from alcore.network import SMALL_CNN, ImageNetwork, outputs
 
 PROBE_LEARNING_RATE = 1e-2
 PROBE_PATIENCE = 10  # steps without a gain of one per cent end the probe: a converged one would freeze the features
+DEEP_SHARE = 0.1  # of the learning rate: torchvision's deep networks leave what they know, or diverge, at small_cnn's
+KEEP = 0.5
 Strength = Literal["gentle", "medium", "strong"]
 
 
 class TrainingDataError(ValueError):
     """Images and targets a network cannot be trained on."""
+
+
+class LabelOutsideClassesError(TrainingDataError):
+    """A label that is none of the network's classes."""
+
+
+class OneAnswerError(TrainingDataError):
+    """Every label says the same: there is nothing to tell apart."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -45,8 +56,9 @@ STRENGTHS: dict[Strength, StrengthSettings] = {
 class TrainingOptions:
     """How to train. Few labels get `minimum_steps`, many `epochs`; there is no validation split.
 
-    `learning_rate` None takes the strength's; `shift` moves training images by up to so many pixels at random, edges
-    repeated; training ends early once an epoch's mean loss is below `stop_below`. Raises ValueError.
+    `learning_rate` None takes the strength's, a tenth of it for the body of a torchvision network and its head;
+    `shift` moves training images by up to so many pixels at random, edges repeated; training ends early once an
+    epoch's mean loss is below `stop_below`. Raises ValueError.
     """
 
     strength: Strength = "medium"
@@ -88,9 +100,39 @@ class TrainingReport:
         return len(self.losses)
 
 
+def one_hot(
+    labels: Tensor,  # (n,) class indices
+    *,
+    classes: int,
+) -> Tensor:  # (n, K)
+    """Targets of a 1 at the label and 0 elsewhere. Raises LabelOutsideClassesError."""
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(outside):
+        raise LabelOutsideClassesError(f"labels must be from 0 to {classes - 1}, got {int(outside[0])}")
+    return torch.eye(classes, device=labels.device)[labels.long()]
+
+
+@torch.no_grad()
+def shrink_and_perturb_(module: ImageNetwork, fresh: ImageNetwork, *, keep: float = KEEP) -> None:
+    """Warm start: every trainable weight becomes keep * weight + (1 - keep) * that of a freshly built network.
+
+    A plain warm start generalises worse than a cold one; this keeps what was learned and can still move. Where `fresh`
+    has trained weights the network is pulled back to them. Raises ValueError for another network or share.
+    Source: Ash, Adams 2020, arXiv 1910.08475; the interpolation is that of Schwarzer et al. 2023, arXiv 2305.19452.
+    """
+    if not 0 <= keep <= 1:
+        raise ValueError(f"the share that is kept must be from 0 to 1, got {keep}")
+    new = dict(fresh.named_parameters())
+    for name, parameter in module.named_parameters():
+        if name not in new or new[name].shape != parameter.shape:
+            raise ValueError(f"the fresh network is another one: {name} does not fit")
+        if parameter.requires_grad:
+            parameter.mul_(keep).add_(new[name].to(parameter), alpha=1 - keep)
+
+
 def train(
     module: ImageNetwork,
-    images: Tensor,  # (n, C, H, W)
+    images: ImageRows,  # (n, C, H, W), or activations behind a frozen prefix
     targets: Tensor,  # (n, K)
     *,
     options: TrainingOptions,
@@ -100,23 +142,46 @@ def train(
     """Fit the module in place by squared loss, the same for the same seed; leave it in eval mode.
 
     `should_stop` is asked after every step; when it says so, the report's `stopped` is true and the weights are those
-    of that moment. Raises TrainingDataError and TrainingDivergedError.
+    of that moment. Images are read batch by batch. Raises TrainingDataError (OneAnswerError among them),
+    TrainingDivergedError and network.NetworkOutputError, and whatever reading images or `progress` raises: the weights
+    are then those of before.
     Source: Ren, Guo, Bae, Sutherland 2023, arXiv 2302.05779 (probe, then fine-tune; energy).
     """
     _check(module, images, targets)
     smoothed = targets * (1 - options.label_smoothing) + options.label_smoothing / targets.shape[1]
-    _probe_head(module, images, smoothed, steps=STRENGTHS[options.strength].probe_steps)
-    energy = float(torch.linalg.vector_norm(smoothed - outputs(module, images), dim=1).mean())
-    module.train()
-    try:
+    with _weights_kept_on_error(module), torch.random.fork_rng(devices=_devices(module)):
+        torch.manual_seed(options.seed)  # of dropout and stochastic depth
+        _probe_head(module, images, smoothed, steps=STRENGTHS[options.strength].probe_steps)
+        energy = float(torch.linalg.vector_norm(smoothed - outputs(module, images), dim=1).mean())
+        module.train()
         losses, steps, stopped = _fine_tune(module, images, smoothed, options, progress, should_stop)
-    finally:
         module.eval()
-    fitted = accuracy(outputs(module, images), targets.argmax(dim=1))
+        fitted = accuracy(outputs(module, images), targets.argmax(dim=1))
     return TrainingReport(tuple(losses), steps, fitted, energy, stopped)
 
 
-def _check(module: ImageNetwork, images: Tensor, targets: Tensor) -> None:
+@contextmanager
+def _weights_kept_on_error(module: ImageNetwork) -> Iterator[None]:
+    """Training that fails leaves the weights it began with, in eval mode; buffers are never trained."""
+    kept = {name: value.detach().clone() for name, value in module.named_parameters() if value.requires_grad}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if name in kept:
+                    parameter.copy_(kept[name])
+        raise
+    finally:
+        module.eval()
+
+
+def _devices(module: nn.Module) -> list[torch.device]:
+    """Whose random state training changes, beside the CPU's."""
+    return sorted({value.device for value in module.parameters() if value.device.type != "cpu"}, key=str)
+
+
+def _check(module: ImageNetwork, images: ImageRows, targets: Tensor) -> None:
     if len(images) == 0:
         raise TrainingDataError("there are no labelled images to train on")
     if targets.shape != (len(images), module.spec.classes):
@@ -124,14 +189,28 @@ def _check(module: ImageNetwork, images: Tensor, targets: Tensor) -> None:
             f"{len(images)} images and {module.spec.classes} classes need as many target rows and columns, "
             f"got shape {tuple(targets.shape)}"
         )
-    if not (torch.isfinite(images).all() and torch.isfinite(targets).all()):
-        raise TrainingDataError("images or targets have values that are not finite")
+    if not torch.isfinite(targets).all():
+        raise TrainingDataError("targets have values that are not finite")
+    if (targets == targets[0]).all():
+        raise OneAnswerError(f"all {len(images)} labels are the same: a network needs two different ones to learn from")
 
 
-def _probe_head(module: ImageNetwork, images: Tensor, targets: Tensor, *, steps: int) -> None:
+@torch.no_grad()
+def _features(module: ImageNetwork, images: ImageRows) -> Tensor:  # (n, width)
+    """What the head reads, in eval mode. Raises TrainingDataError for images that are not finite."""
+    module.eval()
+    features = []
+    for rows in batch_rows(images):
+        batch = images[rows]
+        if not torch.isfinite(batch).all():
+            raise TrainingDataError(f"images {rows.start} to {rows.stop - 1} have values that are not finite")
+        features.append(module.penultimate(batch))
+    return torch.cat(features)
+
+
+def _probe_head(module: ImageNetwork, images: ImageRows, targets: Tensor, *, steps: int) -> None:
     """Fit the head alone on the features as they are, and stop early."""
-    with torch.no_grad():
-        features = torch.cat([module.penultimate(batch) for batch in torch.split(images, 256)])
+    features = _features(module, images)
     optimizer = torch.optim.Adam([p for p in module.head.parameters() if p.requires_grad], lr=PROBE_LEARNING_RATE)
     best, since_best = math.inf, 0
     for _ in range(steps):
@@ -156,8 +235,8 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
 
 
 def _fine_tune(
-    module: nn.Module,
-    images: Tensor,
+    module: ImageNetwork,
+    images: ImageRows,
     targets: Tensor,
     options: TrainingOptions,
     progress: Progress | None,
@@ -166,18 +245,18 @@ def _fine_tune(
     """AdamW until the steps are used up or the loss is low enough: mean losses of the epochs, steps, stopped."""
     batches = math.ceil(len(images) / options.batch_size)
     total = max(options.epochs * batches, options.minimum_steps)
-    peak = STRENGTHS[options.strength].learning_rate if options.learning_rate is None else options.learning_rate
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=peak, weight_decay=options.weight_decay)
+    optimizer = torch.optim.AdamW(trainable, lr=_peak_rate(module, options), weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_peak(step, total))
     generator = torch.Generator().manual_seed(options.seed)
+    shift = options.shift if module.reads_images else 0  # activations are no pictures that could be moved
     losses: list[float] = []
     steps = 0
     while steps < total:
         total_loss, seen = 0.0, 0
         order = torch.randperm(len(images), generator=generator)
         for rows in torch.split(order, options.batch_size)[: total - steps]:
-            batch = _shifted(images[rows], options.shift, generator)
+            batch = _shifted(images[rows], shift, generator)
             total_loss += _step(optimizer, _squared_loss(module(batch), targets[rows])) * len(rows)
             seen += len(rows)
             schedule.step()
@@ -190,6 +269,14 @@ def _fine_tune(
         if losses[-1] < options.stop_below:
             break
     return losses, steps, False
+
+
+def _peak_rate(module: ImageNetwork, options: TrainingOptions) -> float:
+    if options.learning_rate is not None:
+        return options.learning_rate
+    trains_body = any(parameter.requires_grad for parameter in module.body.parameters())
+    share = DEEP_SHARE if trains_body and module.spec.name != SMALL_CNN else 1.0
+    return STRENGTHS[options.strength].learning_rate * share
 
 
 def _share_of_peak(step: int, total: int) -> float:

@@ -1,6 +1,7 @@
 """Networks: small_cnn and every torchvision classifier, built from a seed, a download or a file, saved and loaded."""
 
 from alcore.network.building import (
+    SMALL_CNN,
     UnknownNetworkError,
     build_network,
     default_preprocessing,
@@ -24,6 +25,7 @@ from alcore.network.saving import NetworkFileError, load_network, save_network
 
 __all__ = [
     "FREEZES",
+    "SMALL_CNN",
     "ActivationError",
     "DownloadError",
     "Freeze",

@@ -107,8 +107,9 @@ def _classifier(spec: NetworkSpec, weights: str | Path) -> ImageNetwork:
     mean, std = (values * 3 if scaling.channels == 1 else values for values in (scaling.mean, scaling.std))
     body, width = body_of(model)
     module = ImageNetwork(spec, body, width, normalization=Normalization(mean, std))
-    for parameter, values in zip((module.head.weight, module.head.bias), head, strict=False):
-        parameter.data.copy_(values)
+    if head:
+        module.head.weight.data.copy_(head[0])
+        module.head.bias.data.copy_(head[1] if len(head) > 1 else torch.zeros(spec.classes))
     try:
         with torch.no_grad():
             module.eval()(torch.zeros(1, scaling.channels, scaling.size, scaling.size))

@@ -10,8 +10,10 @@ from PIL import Image
 
 from alcore.datasets import (
     ImageFileError,
+    ImageFiles,
     Preprocessing,
     PreprocessingError,
+    batch_rows,
     iterate_images,
     load_images,
     preprocessing_hash,
@@ -165,3 +167,31 @@ def test_the_preprocessing_hash_tells_sizes_and_channels_apart_and_is_the_same_i
     code = "from alcore.datasets import preprocessing_hash; print(preprocessing_hash(32, 3))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == preprocessing_hash(32, 3)
+
+
+def test_image_files_are_read_by_slice_or_index_and_never_all_at_once(tmp_path):
+    paths = [
+        saved(tmp_path, Image.fromarray(np.full((4, 4, 3), value, dtype=np.uint8)), name=f"{value}.png")
+        for value in (0, 51, 102, 255)
+    ]
+    files = ImageFiles(paths, size=2, channels=3)
+    whole = load_images(paths, size=2, channels=3)
+    assert (len(files), files.bytes, files.device) == (4, 4 * 3 * 4 * 4, torch.device("cpu"))
+    assert torch.equal(files[1:3], whole[1:3])
+    assert torch.equal(files[torch.tensor([3, 0])], whole[[3, 0]])
+    assert [rows.indices(4)[:2] for rows in batch_rows(files, 3)] == [(0, 3), (3, 4)]
+    paths[2].unlink()
+    assert torch.equal(files[:2], whole[:2])
+    with pytest.raises(ImageFileError, match=r"102\.png: no such file"):
+        files[2:3]
+
+
+@pytest.mark.parametrize(
+    "shape, expected", [((500, 3, 32, 32), 256), ((500, 3, 224, 224), 27), ((3, 3, 2500, 2500), 1)]
+)
+def test_batches_are_smaller_where_images_are_larger(shape, expected):
+    images = torch.zeros(1).expand(shape)
+    rows = list(batch_rows(images))
+    assert rows[0] == slice(0, expected)
+    assert sum(part.stop - part.start for part in rows) == len(images)
+    assert list(batch_rows(images[:0])) == []

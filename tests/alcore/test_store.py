@@ -93,3 +93,42 @@ def test_a_folder_in_the_way_is_explained(tmp_path):
         store.write(tmp_path, tensors(), {})
     with pytest.raises(store.StoreError, match="could not be read"):
         store.read(tmp_path)
+
+
+def test_rows_are_written_batch_by_batch_and_read_by_slice_or_index(tmp_path):
+    path = tmp_path / "rows.safetensors"
+    rows = torch.arange(24.0).view(6, 2, 2)
+    store.write_rows(path, iter([rows[:4], rows[4:]]), shape=(6, 2, 2), dtype=torch.float16, header={"a": 1})
+    stored, header = store.read_rows(path)
+    assert header == {"a": 1}
+    assert (len(stored), stored.shape, stored.device) == (6, (6, 2, 2), torch.device("cpu"))
+    assert torch.equal(stored[1:5], rows[1:5])
+    assert torch.equal(stored[:2], rows[:2])
+    assert torch.equal(stored[torch.tensor([5, 0])], rows[[5, 0]])
+    assert stored[torch.tensor([], dtype=torch.long)].shape == (0, 2, 2)
+    assert stored[0:6].dtype == torch.float32
+    tensors, _ = store.read(path)
+    assert torch.equal(tensors["rows"].float(), rows)
+
+
+def test_rows_that_do_not_add_up_or_cannot_be_made_leave_the_old_file(tmp_path):
+    path = tmp_path / "rows.safetensors"
+    store.write_rows(path, [torch.zeros(2, 3)], shape=(2, 3), dtype=torch.float32, header={})
+    with pytest.raises(store.StoreError, match=r"rows of shape \(3, 3\), 24 bytes came"):
+        store.write_rows(path, [torch.zeros(2, 3)], shape=(3, 3), dtype=torch.float32, header={})
+
+    def failing():
+        yield torch.zeros(1, 3)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        store.write_rows(path, failing(), shape=(2, 3), dtype=torch.float32, header={})
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    stored = store.read_rows(path)[0]
+    assert torch.equal(stored[0:2], torch.zeros(2, 3))
+    path.unlink()
+    with pytest.raises(store.StoreError, match="could not be read"):
+        stored[0:1]
+    store.write(path, {"other": torch.zeros(2)}, {})
+    with pytest.raises(store.StoreCorruptError, match="does not hold rows"):
+        store.read_rows(path)
