@@ -55,4 +55,6 @@ def measure(state: ProjectState, *, force: bool = False) -> None:
     state.linearization.label_count = count
     if force or abs(count - state.measured_at) >= ACCURACY_EVERY:
         state.measured_at = count
-        state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior)
+        # With one class there is nothing to mistake it for.
+        several = state.posterior.classes > 1
+        state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior) if several else None
