@@ -249,3 +249,52 @@ def test_an_image_that_is_not_in_the_pool_is_not_explained():
     posterior, _ = large_state(50)
     with pytest.raises(RowError):
         explain(posterior, 50)
+
+
+def strange(case: str, form: str):
+    """A pool in which something is missing or comes twice, with what labels it has."""
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(8, 3, generator=generator)
+    if case == "twins":
+        features[4:] = features[:4]
+    if case == "an image without a gradient":
+        features[5] = 0
+    given = {"features": features} if form == "frobenius" else {"kernel": features @ features.t()}
+    posterior = make_posterior(**given, outputs=torch.zeros(8, 3), ridge=0.1)
+    rows = {"no label": [], "one label": [1], "labels of one class": [0, 1, 2]}.get(case, [0, 1, 2, 3, 5, 6])
+    classes = [0] * len(rows) if case == "labels of one class" else [row % 2 for row in rows]
+    posterior.condition_(rows, torch.eye(3)[classes])
+    candidates = everyone(posterior)
+    candidates[rows] = False
+    return posterior, candidates
+
+
+CASES = (
+    "no label",
+    "one label",
+    "labels of one class",
+    "a class without a label",
+    "more labels than features",
+    "twins",
+    "an image without a gradient",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("form", FORMS)
+def test_strange_pools_are_ranked_by_finite_scores_and_ties_by_the_lower_row(form, case):
+    posterior, candidates = strange(case, form)
+    for name, scores_of in WHOLE_POOL.items():
+        scores = scores_of(posterior, candidates)
+        assert bool(scores[candidates].isfinite().all()), name
+    found = exact_top(posterior, candidates, top=8)
+    assert found.certified
+    assert len(found.rows) == int(candidates.sum())
+    pairs = list(zip(found.scores.tolist(), found.rows.tolist(), strict=True))
+    assert pairs == sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+
+
+def test_where_all_scores_are_equal_the_lower_row_comes_first_every_time():
+    posterior = make_posterior(features=torch.ones(6, 2), outputs=torch.zeros(6, 2), ridge=0.5)
+    for _ in range(3):
+        assert exact_top(posterior, everyone(posterior), top=3).rows.tolist() == [0, 1, 2]
