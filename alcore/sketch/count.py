@@ -24,13 +24,14 @@ class CountSketch:
         self.size = size
         self.buckets = torch.from_numpy(((low * np.uint64(size)) >> np.uint64(32)).astype(np.int64))  # (dimension,)
         self.signs = torch.from_numpy(((words >> np.uint64(63)) * 2.0 - 1.0).astype(np.float32))  # (dimension,)
+        # What is to be subtracted has buckets of its own: cheaper than changing the signs of a whole matrix.
+        self._signed_buckets = self.buckets + self.size * (self.signs < 0)
 
     def apply(self, matrix: Tensor) -> Tensor:  # (n, dimension) -> (n, size)
         """Sketch every row. Raises ValueError when the rows are not `dimension` long."""
         if matrix.ndim != 2 or matrix.shape[1] != self.dimension:
             raise ValueError(f"this sketch takes rows of {self.dimension} numbers, got shape {tuple(matrix.shape)}")
-        if self.buckets.device != matrix.device:
-            self.buckets = self.buckets.to(matrix.device)
-        if (self.signs.device, self.signs.dtype) != (matrix.device, matrix.dtype):
-            self.signs = self.signs.to(matrix)
-        return matrix.new_zeros(len(matrix), self.size).index_add_(1, self.buckets, matrix * self.signs)
+        if self._signed_buckets.device != matrix.device:
+            self._signed_buckets = self._signed_buckets.to(matrix.device)
+        both = matrix.new_zeros(len(matrix), 2 * self.size).index_add_(1, self._signed_buckets, matrix)
+        return both[:, : self.size] - both[:, self.size :]

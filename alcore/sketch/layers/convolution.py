@@ -62,8 +62,16 @@ class Geometry:
         """What every output place reads."""
         if self.kernel == self.stride == (1, 1) and not any(self.padding):
             return inputs.flatten(2)
-        padded = self.pad(inputs)
-        return functional.unfold(padded, self.kernel, dilation=self.dilation, stride=self.stride)
+        padded = self.pad(inputs).contiguous()
+        sizes, steps = padded.shape, padded.stride()
+        outputs = [
+            (size - spread * (side - 1) - 1) // stride + 1
+            for size, side, stride, spread in zip(sizes[2:], self.kernel, self.stride, self.dilation, strict=True)
+        ]
+        within = [step * spread for step, spread in zip(steps[2:], self.dilation, strict=True)]
+        between = [step * stride for step, stride in zip(steps[2:], self.stride, strict=True)]
+        view = padded.as_strided((*sizes[:2], *self.kernel, *outputs), (*steps[:2], *within, *between))
+        return view.reshape(len(padded), -1, outputs[0] * outputs[1])  # one copy, twice as fast as unfold
 
 
 def _per_axis(value: int | Sequence[int], axes: int, *, fill: int) -> Pair:
@@ -91,8 +99,16 @@ def convolution_weight(inputs: Tensor, weight: Tensor, images: int, geometry: Ge
     plane = _plane(inputs.detach())
     places = _places(plane, geometry) * len(plane) // images
 
+    unfolded = places * images * geometry.groups * fan_in * plane.element_size()
+    held: list[Tensor] = []  # patches, for the next sign row
+
     def explicit(gradient: Tensor) -> Tensor:
-        return summed_by_image(_explicit(_plane(kept.get()), _plane(gradient), geometry, fan_in), images)
+        outputs = _plane(gradient)
+        if held or unfolded <= UNFOLDED_BYTES:
+            if not held:
+                held.append(_by_group(geometry.patches(_plane(kept.get())), geometry.groups))
+            return summed_by_image(_products(outputs, held[0], geometry.groups), images)
+        return summed_by_image(_by_chunks(_plane(kept.get()), outputs, geometry, fan_in), images)
 
     def factored(projection: Factored) -> Sketched:
         right = projection.right(plane).view(projection.width, -1, *geometry.kernel)
@@ -136,14 +152,21 @@ def _in_groups(tensor: Tensor, groups: int) -> Tensor:  # (n, G c, T) -> (n, G, 
     return tensor.reshape(len(tensor), groups, -1, tensor.shape[2])
 
 
-def _explicit(plane: Tensor, gradient: Tensor, geometry: Geometry, fan_in: int) -> Tensor:  # (nk, numel)
-    """Patches times gradients, a few inputs at a time: the patches are `kernel` times larger than the input."""
-    groups = geometry.groups
-    places = gradient[0, 0].numel()
-    chunk = max(1, UNFOLDED_BYTES // (groups * fan_in * places * plane.element_size()))
+def _by_group(tensor: Tensor, groups: int) -> Tensor:  # (n, G c, T) -> (n G, c, T)
+    return tensor.reshape(len(tensor) * groups, -1, tensor.shape[2])
+
+
+def _products(gradient: Tensor, patches: Tensor, groups: int) -> Tensor:  # (n, O, H, W), (n G, I, T) -> (n, O I)
+    """The explicit gradient; plain batches of matrices, which torch multiplies without copying them."""
+    found = torch.bmm(_by_group(gradient.flatten(2), groups), patches.transpose(1, 2))
+    return found.view(len(gradient), -1)
+
+
+def _by_chunks(plane: Tensor, gradient: Tensor, geometry: Geometry, fan_in: int) -> Tensor:  # (n, O I)
+    """A few inputs at a time: the patches are `kernel` times larger than the input."""
+    each = geometry.groups * fan_in * gradient[0, 0].numel() * plane.element_size()
+    chunk = max(1, UNFOLDED_BYTES // each)
     parts = []
     for inputs, outputs in zip(torch.split(plane, chunk), torch.split(gradient, chunk), strict=True):
-        patches = _in_groups(geometry.patches(inputs), groups)
-        found = _in_groups(outputs.flatten(2), groups) @ patches.transpose(2, 3)  # (nk, G, O / G, I)
-        parts.append(found.flatten(1))
+        parts.append(_products(outputs, _by_group(geometry.patches(inputs), geometry.groups), geometry.groups))
     return torch.cat(parts)
