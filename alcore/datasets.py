@@ -133,10 +133,38 @@ class ImageFiles:
         """Files are decoded on the CPU."""
         return torch.device("cpu")
 
+    def load(self, *, progress: Progress | None = None) -> Tensor:  # (N, channels, size, size)
+        """All of them in one tensor. Raises ImageFileError, naming the file."""
+        images = torch.empty(len(self), self.channels, self.size, self.size)
+        for rows in batch_rows(self, LARGEST_BATCH):
+            images[rows] = self[rows]
+            if progress is not None:
+                progress(rows.stop / len(self), f"read {rows.stop} of {len(self)} images")
+        return images
+
     @property
     def bytes(self) -> int:
         """What all images would take as one float32 tensor."""
         return len(self.paths) * self.channels * self.size**2 * 4
+
+
+@dataclass(frozen=True)
+class SelectedRows:
+    """Some rows of images that stay where they are; `images[rows]` counts among the selected ones."""
+
+    images: ImageRows
+    rows: Tensor  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor:
+        return self.images[self.rows[rows]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.images.device
 
 
 def batch_rows(images: ImageRows, batch_size: int | None = None) -> Iterator[slice]:

@@ -143,6 +143,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FILES = 1_000
 # Four fields a class, and a project may have a thousand classes.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
+# A network's weights; torchvision's largest classifier has 2.6 GB.
+WEIGHTS_MAX_BYTES = env.int("FORESIGHT_WEIGHTS_MAX_BYTES", 3 * 1024**3)
 UPLOAD_MAX_BYTES = env.int("FORESIGHT_UPLOAD_MAX_BYTES", 4 * 1024**3)
 UNZIPPED_MAX_BYTES = env.int("FORESIGHT_UNZIPPED_MAX_BYTES", 20 * 1024**3)
 

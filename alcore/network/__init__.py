@@ -8,7 +8,14 @@ from alcore.network.building import (
     network_names,
 )
 from alcore.network.classifiers import ImageSizeError
-from alcore.network.freezing import ActivationError, cache_activations, open_activations, rows_hash, split_network
+from alcore.network.freezing import (
+    ActivationError,
+    cache_activations,
+    open_activations,
+    rows_hash,
+    split_network,
+    with_new_head,
+)
 from alcore.network.image_network import (
     FREEZES,
     Freeze,
@@ -49,4 +56,5 @@ __all__ = [
     "save_network",
     "split_network",
     "weights_hash",
+    "with_new_head",
 ]

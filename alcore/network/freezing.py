@@ -1,9 +1,11 @@
 """A network cut behind what is never trained: that part runs once per image, its activations are kept."""
 
+import copy
 import hashlib
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -40,6 +42,16 @@ def split_network(module: ImageNetwork) -> tuple[nn.Sequential, ImageNetwork]:
         )
     rest.head = module.head
     return prefix, rest.train(module.training)
+
+
+def with_new_head(module: ImageNetwork, *, classes: int, seed: int) -> ImageNetwork:
+    """A copy with the same body and an untrained head, for as many classes as there are by now."""
+    copied = copy.deepcopy(module)
+    copied.spec = replace(module.spec, classes=classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        copied.head = nn.Linear(module.head.in_features, classes).to(module.head.weight)
+    return copied.eval()
 
 
 def cache_activations(

@@ -76,6 +76,10 @@ def create_project(
     classes: Sequence[ClassSpec],
     strategy: str = Project.Strategy.LOOKAHEAD,
     network: str = Project.Network.SMALL_CNN,
+    weights: str = Project.Weights.NONE,
+    weights_file: str = "",
+    freeze: str = Project.Freeze.NONE,
+    image_size: int | None = None,
     training_strength: str = Project.Strength.MEDIUM,
     audit_share: float = 0.05,
     overlap: int = 1,
@@ -92,6 +96,10 @@ def create_project(
         slug=slug or free_slug(name),
         strategy=strategy,
         network=network,
+        weights=weights,
+        weights_file=weights_file,
+        freeze=freeze,
+        image_size=image_size,
         training_strength=training_strength,
         audit_share=audit_share,
         overlap=overlap,
@@ -100,6 +108,7 @@ def create_project(
         seed=secrets.randbits(31) if seed is None else seed,
         created_by=user,
     )
+    check_network(project)
     save_checked(project)
     Membership.objects.create(user=user, project=project, role=Membership.Role.ADMIN)
     add_classes(project=project, classes=classes)
@@ -124,6 +133,17 @@ def free_slug(name: str) -> str:
     while slug in taken:
         slug, number = f"{stem}-{number}", number + 1
     return slug
+
+
+def check_network(project: Project) -> None:
+    """Raise ProjectError for weights that the network cannot have, or layers frozen before anything trained them."""
+    trained = project.weights != Project.Weights.NONE
+    if trained and project.network == Project.Network.SMALL_CNN:
+        raise ProjectError("There are no trained weights of the small network: take another one.", field="weights")
+    if (project.weights == Project.Weights.FILE) != bool(project.weights_file):
+        raise ProjectError("The weights' file and the choice of weights do not fit together.", field="weights")
+    if project.freeze != Project.Freeze.NONE and not trained:
+        raise ProjectError("Layers that nobody has trained must not be frozen: choose trained weights.", field="freeze")
 
 
 def save_checked(project: Project) -> None:

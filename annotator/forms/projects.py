@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 from django import forms
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import UploadedFile
 from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
 
 from annotator.models import LabelClass, Membership, Project
 
@@ -30,7 +32,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
 
     class Meta:
         model = Project
-        fields = Project.CHANGEABLE
+        fields: tuple[str, ...] = Project.CHANGEABLE
         labels = {
             "strategy": "Order of the images",
             "retrain_growth": "Train again when the labels have grown by a factor of",
@@ -57,7 +59,15 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
 
 
 class ProjectForm(SettingsForm):
-    """A new project."""
+    """A new project. The network is chosen here once and for all."""
+
+    weights_upload = forms.FileField(
+        label="The weights' file",
+        required=False,
+        max_length=500,
+        help_text="A safetensors file of the network's torchvision state dict; its last layer may have other classes.",
+        widget=forms.FileInput(attrs={"accept": ".safetensors"}),
+    )
 
     classes = forms.CharField(
         label="Classes",
@@ -66,16 +76,49 @@ class ProjectForm(SettingsForm):
     )
 
     class Meta(SettingsForm.Meta):
-        fields = (
+        fields: tuple[str, ...] = (
             "name",
             "guidelines",
             "network",
+            "weights",
+            "freeze",
+            "image_size",
             "training_strength",
             "strategy",
             "audit_share",
             "overlap",
             "hide_predictions",
         )
+        labels = {
+            **SettingsForm.Meta.labels,
+            "weights": "Its weights",
+            "freeze": "Layers that stay as they are",
+            "image_size": "Image size in pixels",
+        }
+        help_texts = {
+            **SettingsForm.Meta.help_texts,
+            "weights": "With few labels, trained weights help most. A download needs a server with a network.",
+            "freeze": "Frozen layers run once for each image: without a GPU this saves most of the time.",
+            "image_size": "Empty: the size the network was trained with, 224 for most. Smaller is faster.",
+        }
+
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        files: "MultiValueDict[str, UploadedFile[bytes]] | None" = None,
+    ) -> None:
+        super().__init__(data)
+        self.files = files or MultiValueDict()
+
+    def clean(self) -> dict[str, Any]:
+        """A file is wanted where one is chosen."""
+        cleaned = super().clean() or self.cleaned_data
+        chosen, upload = cleaned.get("weights"), cleaned.get("weights_upload")
+        if chosen == Project.Weights.FILE and upload is None and "weights_upload" not in self.errors:
+            self.add_error("weights_upload", "Choose the file, or other weights.")
+        if chosen and chosen != Project.Weights.FILE and upload is not None:
+            self.add_error("weights", "You sent a file: choose it here, or leave the file out.")
+        return cleaned
 
     def clean_classes(self) -> list[tuple[str, str]]:
         return parse_classes(self.cleaned_data["classes"])

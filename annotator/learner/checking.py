@@ -9,6 +9,7 @@ import torch
 from django.conf import settings
 
 from alcore.cholesky import NonFiniteError, SingularKernelError
+from alcore.datasets import ImageRows
 from alcore.fidelity import CHECKED, Fidelity, FidelityError, check_fidelity
 from alcore.linearization import Linearization as Arrays
 from alcore.network import ImageNetwork
@@ -23,7 +24,7 @@ class Trained:
 
     version: NetworkVersion
     module: ImageNetwork
-    pool: torch.Tensor  # (N, C, H, W)
+    pool: ImageRows  # (N, ...), what the module reads
     arrays: Arrays
     rows: list[int]
     targets: torch.Tensor  # (n, K)

@@ -13,6 +13,7 @@ from annotator.models import Image, Linearization, NetworkVersion, Project
 
 IMAGE_SIZE = 32
 CHANNELS = 3
+ACTIVATIONS = "activations-"  # of frozen layers; the database does not name these files
 STRAY_SECONDS = 3600.0
 Progress = Callable[[float, str], None]
 
@@ -43,6 +44,8 @@ def delete_strays(project: Project) -> None:
     for names in Linearization.objects.filter(project=project).values_list("features_file", "posterior_file"):
         named.update(names)
     named.update(NetworkVersion.objects.filter(project=project).values_list("weights_file", flat=True))
+    activations = sorted(folder(project).glob(f"{ACTIVATIONS}*"), key=lambda path: path.stat().st_mtime)
+    named.update(relative(path) for path in activations[-1:])
     for path in folder(project).glob("*"):
         if relative(path) not in named and time.time() - path.stat().st_mtime > STRAY_SECONDS:
             path.unlink(missing_ok=True)

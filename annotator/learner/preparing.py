@@ -4,21 +4,28 @@ diversity to begin with. A larger pool: the latest network linearised over all o
 import logging
 from pathlib import Path
 
-import torch
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from alcore.acquisition.herding import herding_order
-from alcore.datasets import ImageFileError, Preprocessing
+from alcore.datasets import ImageRows
 from alcore.linearization import Linearization as Arrays
-from alcore.linearization import LinearizationError, linearize, save_linearization
-from alcore.network import ImageNetwork, NetworkFileError, build_network, load_network, save_network
+from alcore.linearization import linearize, save_linearization
+from alcore.network import ImageNetwork, NetworkFileError, load_network, save_network
 from alcore.regularization import FIRST_RIDGE
 from alcore.store import StoreError
 from annotator import jobs
 from annotator.actions.sending import send_task
-from annotator.learner.files import CHANNELS, IMAGE_SIZE, Progress, folder, load_pool, relative, resolve
+from annotator.learner.files import Progress, folder, relative, resolve
+from annotator.learner.networks import (
+    NETWORK_ERRORS,
+    Pool,
+    behind_frozen_layers,
+    new_network,
+    open_pool,
+    settle_norms_,
+)
 from annotator.models import ColdStart, Image, Job, LabelClass, Linearization, NetworkVersion, Project
 
 log = logging.getLogger(__name__)
@@ -32,8 +39,7 @@ class NothingToPrepareError(ValueError):
 
 def prepare(job_id: int) -> None:
     """Run a job that makes the pool ready; its error, if any, ends in the job's words."""
-    expected = (NothingToPrepareError, ImageFileError, LinearizationError, StoreError, OSError)
-    jobs.run(job_id, Job.Kind.PREPARE, _prepare, expected=expected)
+    jobs.run(job_id, Job.Kind.PREPARE, _prepare, expected=(NothingToPrepareError, *NETWORK_ERRORS))
 
 
 def _prepare(job: Job, progress: jobs.Progress) -> str:
@@ -43,9 +49,10 @@ def _prepare(job: Job, progress: jobs.Progress) -> str:
         raise NothingToPrepareError("The project has no images yet.")
     if not LabelClass.objects.filter(project=project).exists():
         raise NothingToPrepareError("The project has no classes yet: add them under Settings.")
-    pool = load_pool(images, progress=progress.part(0.0, 0.3))
-    version, module = _network(project)
-    arrays = linearize_pool(module, pool, project, untrained=version.number == 0, progress=progress.part(0.3, 0.8))
+    pool = open_pool(project, images, progress=progress.part(0.0, 0.2))
+    version, module = latest_network(pool, progress=progress.part(0.2, 0.3))
+    trained, rows = behind_frozen_layers(module, pool, progress=progress.part(0.3, 0.5))
+    arrays = linearize_pool(trained, rows, project, untrained=version.number == 0, progress=progress.part(0.5, 0.8))
     order = herding_order(
         kernel=arrays.kernel,
         features=arrays.features,
@@ -63,20 +70,24 @@ def _prepare(job: Job, progress: jobs.Progress) -> str:
     return f"{len(images):,} images are ready."
 
 
-def _network(project: Project) -> tuple[NetworkVersion, ImageNetwork]:
+def latest_network(pool: Pool, *, progress: Progress) -> tuple[NetworkVersion, ImageNetwork]:
     """Return the latest network that is ready and can be read, the untrained one (made here) if there is none."""
+    project = pool.project
     ready = NetworkVersion.objects.filter(project=project, state=NetworkVersion.State.READY, number__gte=1)
     for version in ready.order_by("-number"):
         try:
             return version, load_network(resolve(version.weights_file))[0]
         except (StoreError, NetworkFileError) as error:
             log.error("network %s of project %s cannot be read: %s", version.number, project.pk, error)
-    return _untrained(project)
+    return untrained_network(pool, progress=progress)
 
 
-def _untrained(project: Project) -> tuple[NetworkVersion, ImageNetwork]:
+def untrained_network(pool: Pool, *, progress: Progress) -> tuple[NetworkVersion, ImageNetwork]:
+    """Make version 0: first weights, the pool's norm statistics, a head nobody has trained."""
+    project = pool.project
     classes = LabelClass.objects.filter(project=project).count()
     module = new_network(project, classes=classes, seed=project.seed)
+    settle_norms_(module, pool, progress=progress)
     path = folder(project) / "network-0.safetensors"
     save_network(module, path, header={"number": 0})
     version, _ = NetworkVersion.objects.update_or_create(
@@ -91,18 +102,13 @@ def _untrained(project: Project) -> tuple[NetworkVersion, ImageNetwork]:
     return version, module
 
 
-def new_network(project: Project, *, classes: int, seed: int) -> ImageNetwork:
-    preprocessing = Preprocessing.plain(size=IMAGE_SIZE, channels=CHANNELS)
-    return build_network(project.network, classes=classes, preprocessing=preprocessing, seed=seed)
-
-
 def linearize_pool(
-    module: ImageNetwork, pool: torch.Tensor, project: Project, *, untrained: bool, progress: Progress
+    module: ImageNetwork, images: ImageRows, project: Project, *, untrained: bool, progress: Progress
 ) -> Arrays:
     """Linearise over the pool; an untrained network's outputs say nothing, so its f0 is 0."""
     return linearize(
         module,
-        pool,
+        images,
         seed=project.seed,
         size=settings.SKETCH_SIZE,
         pairwise_limit=settings.PAIRWISE_LIMIT,

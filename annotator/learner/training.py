@@ -1,5 +1,6 @@
 """A network trained on the labels so far, linearised over the pool, and left ready for the learner to swap in."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -7,28 +8,33 @@ import torch
 from django.db import transaction
 from django.utils import timezone
 
-from alcore.datasets import ImageFileError
-from alcore.linearization import LinearizationError
-from alcore.network import ImageNetwork, save_network
+from alcore.datasets import SelectedRows
+from alcore.kernel import FeatureError
+from alcore.network import SMALL_CNN, ImageNetwork, NetworkFileError, load_network, save_network, with_new_head
 from alcore.store import StoreError
 from alcore.training import TrainingDataError, TrainingDivergedError, TrainingOptions, TrainingReport
 from alcore.training import train as fit
 from annotator import jobs
 from annotator.learner import reading
 from annotator.learner.checking import Trained, check
-from annotator.learner.files import folder, load_pool, relative
-from annotator.learner.preparing import linearize_pool, new_network, store_linearization, write_arrays
+from annotator.learner.files import Progress, folder, relative, resolve
+from annotator.learner.networks import (
+    NETWORK_ERRORS,
+    Pool,
+    behind_frozen_layers,
+    new_network,
+    open_pool,
+    settle_norms_,
+)
+from annotator.learner.preparing import linearize_pool, store_linearization, untrained_network, write_arrays
 from annotator.models import Image, Job, LabelClass, NetworkVersion, Project
 from annotator.models.id_ranges import to_ranges
 
-EXPECTED = (
-    ImageFileError,
-    LinearizationError,
-    StoreError,
-    TrainingDataError,
-    TrainingDivergedError,
-    OSError,
-)
+log = logging.getLogger(__name__)
+
+EXPECTED = (FeatureError, TrainingDataError, TrainingDivergedError, *NETWORK_ERRORS)
+# Deep networks start from trained weights, or take far longer for a step.
+DEEP_EPOCHS, DEEP_STEPS = 20, 200
 
 
 def train(job_id: int) -> None:
@@ -46,14 +52,14 @@ def _train(job: Job, progress: jobs.Progress, *, keep: Callable[[Trained], None]
     ids, votes = reading.current_labels(project)
     classes = LabelClass.objects.filter(project=project).count()
     images = list(Image.objects.filter(project=project).order_by("row"))
-    pool = load_pool(images, progress=progress.part(0.0, 0.2))
-    rows = sorted(row for row in votes if row < len(pool))
+    pool = open_pool(project, images, progress=progress.part(0.0, 0.1))
+    rows = sorted(row for row in votes if row < len(images))
     targets = mean_targets(votes, rows, classes=classes)
-    seed = project.seed + version.number
-    module = new_network(project, classes=classes, seed=seed)
-    options = TrainingOptions(strength=project.training_strength, seed=seed)  # type: ignore[arg-type]
-    report = fit(module, pool[rows], targets, options=options, progress=progress.part(0.2, 0.6))
-    arrays = linearize_pool(module, pool, project, untrained=False, progress=progress.part(0.6, 1.0))
+    module = starting_network(pool, version, classes=classes, progress=progress.part(0.1, 0.15))
+    trained, read = behind_frozen_layers(module, pool, progress=progress.part(0.15, 0.25))
+    labelled = SelectedRows(read, torch.tensor(rows, dtype=torch.long))
+    report = fit(trained, labelled, targets, options=options_of(project, version), progress=progress.part(0.25, 0.6))
+    arrays = linearize_pool(trained, read, project, untrained=False, progress=progress.part(0.6, 1.0))
     path = write_arrays(project, job, arrays)
     describe(version, report, label_ids=to_ranges(ids), label_count=len(rows))
     version.weights_file = write_weights(project, version, module)
@@ -61,8 +67,36 @@ def _train(job: Job, progress: jobs.Progress, *, keep: Callable[[Trained], None]
         progress.confirm()
         version.save()
         store_linearization(project, version, arrays, path)
-    keep(Trained(version, module, pool, arrays, rows, targets))
+    keep(Trained(version, trained, read, arrays, rows, targets))
     return f"Network {version.number} is trained on {len(rows):,} labels."
+
+
+def options_of(project: Project, version: NetworkVersion) -> TrainingOptions:
+    strength, seed = project.training_strength, project.seed + version.number
+    if project.network == SMALL_CNN:
+        return TrainingOptions(strength=strength, seed=seed)  # type: ignore[arg-type]  # the database has only such
+    return TrainingOptions(strength=strength, seed=seed, epochs=DEEP_EPOCHS, minimum_steps=DEEP_STEPS)  # type: ignore[arg-type]
+
+
+def starting_network(pool: Pool, version: NetworkVersion, *, classes: int, progress: Progress) -> ImageNetwork:
+    """Return a cold network: from scratch with seeds of its own, or the trained weights of version 0 with a new head.
+
+    Version 0 has the same frozen layers every time, so that their activations are kept from one training to the next.
+    """
+    project, seed = pool.project, pool.project.seed + version.number
+    if project.weights == Project.Weights.NONE:
+        module = new_network(project, classes=classes, seed=seed)
+        settle_norms_(module, pool, progress=progress)
+        return module
+    first = NetworkVersion.objects.filter(project=project, number=0).exclude(weights_file="").first()
+    try:
+        if first is None:
+            raise NetworkFileError("there is no version 0")
+        body, _ = load_network(resolve(first.weights_file))
+    except (StoreError, NetworkFileError) as error:
+        log.warning("project %s: version 0 is made again: %s", project.pk, error)
+        _, body = untrained_network(pool, progress=progress)
+    return with_new_head(body, classes=classes, seed=seed)
 
 
 def mean_targets(votes: reading.Votes, rows: list[int], *, classes: int) -> torch.Tensor:  # (n, K)

@@ -4,6 +4,8 @@ from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from annotator.models import networks
+
 
 class Project(models.Model):
     class LabelType(models.TextChoices):
@@ -20,8 +22,9 @@ class Project(models.Model):
         MEDIUM = "medium", "Medium"
         STRONG = "strong", "Strong"
 
-    class Network(models.TextChoices):
-        SMALL_CNN = "small_cnn", "Small convolutional network (32 × 32 pixels)"
+    Network = networks.Network
+    Weights = networks.Weights
+    Freeze = networks.Freeze
 
     # The network is not among them: its versions, features and posterior belong together.
     CHANGEABLE = (
@@ -40,7 +43,13 @@ class Project(models.Model):
     label_type = models.CharField(max_length=20, choices=LabelType, default=LabelType.CLASSIFICATION)
     guidelines = models.TextField(blank=True)
     strategy = models.CharField(max_length=20, choices=Strategy, default=Strategy.LOOKAHEAD)
-    network = models.CharField(max_length=50, choices=Network, default=Network.SMALL_CNN)
+    network = models.CharField(max_length=50, choices=networks.network_choices, default=networks.Network.SMALL_CNN)
+    weights = models.CharField(max_length=10, choices=networks.Weights, default=networks.Weights.NONE)
+    weights_file = models.CharField(max_length=300, blank=True)
+    freeze = models.CharField(max_length=20, choices=networks.Freeze, default=networks.Freeze.NONE)
+    image_size = models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(8), MaxValueValidator(1024)]
+    )
     training_strength = models.CharField(max_length=10, choices=Strength, default=Strength.MEDIUM)
     audit_share = models.FloatField(default=0.05, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
     retrain_growth = models.FloatField(default=1.5, validators=[MinValueValidator(1.1), MaxValueValidator(10.0)])

@@ -2,7 +2,6 @@
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, TooManyFilesSent
-from django.core.files.uploadhandler import FileUploadHandler
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
@@ -12,19 +11,8 @@ from annotator import access
 from annotator.forms.projects import UploadForm
 from annotator.importing.uploads import UploadError, check_size, keep_upload
 from annotator.queries import projects as queries
-from annotator.views.projects import STOP_POLLING, UNPROCESSABLE
-
-TOO_LARGE = 413
-
-
-class DiscardFiles(FileUploadHandler):
-    """Reads files and keeps nothing of them."""
-
-    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        """Forget this piece."""
-
-    def file_complete(self, file_size: int) -> None:
-        """There is no file."""
+from annotator.views.projects import STOP_POLLING, TOO_LARGE, UNPROCESSABLE
+from annotator.views.receiving import content_length, keep_nothing
 
 
 @csrf_exempt
@@ -38,13 +26,12 @@ def project_images(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         found = access.for_admin(request.user, slug)
     except (Http404, PermissionDenied):
-        # Django's error pages look for a CSRF token, too: whatever this person sends is kept nowhere.
-        request.upload_handlers = [DiscardFiles(request)]
+        keep_nothing(request)
         raise
     if request.method != "POST":
         return images_page(request, found, form=UploadForm())
     try:
-        check_size(int(request.META.get("CONTENT_LENGTH") or 0))
+        check_size(content_length(request))
     except UploadError as error:
         return images_page(request, found, form=UploadForm(), error=str(error), status=TOO_LARGE)
     try:

@@ -1,18 +1,28 @@
 """The list of projects, a new one, an admin's home page and the settings."""
 
+from typing import Any
+
 from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.forms import BaseFormSet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotator import access
 from annotator.actions import projects as actions
 from annotator.actions.projects import ClassSpec, ProjectError
 from annotator.forms.projects import AddClassesForm, ClassForm, ClassFormSet, ProjectForm, SettingsForm, class_rows
+from annotator.importing.uploads import UploadError, check_size
+from annotator.importing.weights import WeightsError, discard_unused, keep_weights
+from annotator.models import Project
 from annotator.queries import projects as queries
+from annotator.views.receiving import content_length, keep_nothing
 
 UNPROCESSABLE = 422
+TOO_LARGE = 413
 STOP_POLLING = 286
 
 
@@ -24,21 +34,51 @@ def project_list(request: HttpRequest) -> HttpResponse:
     return render(request, "annotator/project_list.html", context)
 
 
+@csrf_exempt
 @require_http_methods(["GET", "POST"])
 def project_new(request: HttpRequest) -> HttpResponse:
-    """Set a project up: name, classes, network, order; its images come next."""
-    user = access.project_maker(request.user)
-    form = ProjectForm(request.POST if request.method == "POST" else None)
+    """Set a project up: name, classes, network, order; its images come next.
+
+    A network's weights may come along: as with pictures, the token is checked inside, once this person may send them.
+    """
+    try:
+        user = access.project_maker(request.user)
+    except PermissionDenied:
+        keep_nothing(request)
+        raise
+    try:
+        check_size(content_length(request))
+    except UploadError as error:
+        context = {"form": ProjectForm(), "error": str(error)}
+        return render(request, "annotator/project_new.html", context, status=TOO_LARGE)
+    response: HttpResponse = receive_project(request, user)
+    return response
+
+
+@csrf_protect
+def receive_project(request: HttpRequest, user: User) -> HttpResponse:
+    """Check the form, keep the weights, make the project."""
+    form = ProjectForm(request.POST, request.FILES) if request.method == "POST" else ProjectForm()
     if form.is_valid():
-        settings = dict(form.cleaned_data)
-        classes = specs(settings.pop("classes"))
         try:
-            project = actions.create_project_once(user=user, classes=classes, **settings)
+            project = make_project(user, dict(form.cleaned_data))
+        except WeightsError as error:
+            form.add_error("weights_upload", str(error))
         except ProjectError as error:
             form.add_error(field_of(form, error), str(error))
         else:
             return redirect("project-images", project.slug)
     return render(request, "annotator/project_new.html", {"form": form}, status=status_of(form))
+
+
+def make_project(user: User, chosen: dict[str, Any]) -> Project:
+    """Make a project with its uploaded weights, if any. Raises WeightsError, ProjectError."""
+    classes, upload = specs(chosen.pop("classes")), chosen.pop("weights_upload")
+    name = keep_weights(upload) if upload is not None else ""
+    try:
+        return actions.create_project_once(user=user, classes=classes, weights_file=name, **chosen)
+    finally:
+        discard_unused(name)
 
 
 @require_GET

@@ -99,7 +99,7 @@ def test_a_job_that_somebody_has_is_not_done_twice(digit_project, monkeypatch):
     project = digit_project(count=20)
     job = request_preparation(project)
     learner.prepare(job.pk)
-    monkeypatch.setattr(preparing, "_network", lambda _project: pytest.fail("it was done before"))
+    monkeypatch.setattr(preparing, "latest_network", lambda *_args, **_options: pytest.fail("it was done before"))
     learner.prepare(job.pk)
     Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING)
     learner.prepare(job.pk)
@@ -170,13 +170,13 @@ def test_the_pulse_beats_while_the_work_reports_nothing(digit_project, monkeypat
 def test_a_job_has_a_pulse_as_long_as_it_runs(digit_project, monkeypatch):
     job = request_preparation(digit_project(count=10))
     seen: list[list[str]] = []
-    load_pool = preparing.load_pool
+    open_pool = preparing.open_pool
 
     def look(*args, **options):
         seen.append([thread.name for thread in threading.enumerate()])
-        return load_pool(*args, **options)
+        return open_pool(*args, **options)
 
-    monkeypatch.setattr(preparing, "load_pool", look)
+    monkeypatch.setattr(preparing, "open_pool", look)
     learner.prepare(job.pk)
     assert f"job {job.pk}" in seen[0]
     assert f"job {job.pk}" not in [thread.name for thread in threading.enumerate()]
@@ -204,7 +204,7 @@ def test_a_busy_database_puts_the_job_back_and_three_times_ends_it(digit_project
     def busy(*_args, **_options):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr(preparing, "load_pool", busy)
+    monkeypatch.setattr(preparing, "open_pool", busy)
     for _ in range(settings.JOB_ATTEMPTS - 1):
         learner.prepare(job.pk)
         job.refresh_from_db()
@@ -217,7 +217,7 @@ def test_a_busy_database_puts_the_job_back_and_three_times_ends_it(digit_project
 
 def test_something_unexpected_ends_in_words(digit_project, monkeypatch):
     job = request_preparation(digit_project(count=10))
-    monkeypatch.setattr(preparing, "load_pool", lambda *_args, **_options: 1 / 0)
+    monkeypatch.setattr(preparing, "open_pool", lambda *_args, **_options: 1 / 0)
     learner.prepare(job.pk)
     job.refresh_from_db()
     assert job.state == Job.State.FAILED

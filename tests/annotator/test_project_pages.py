@@ -31,6 +31,8 @@ def new_project(**changes: object) -> dict[str, object]:
         "guidelines": "",
         "strategy": "lookahead",
         "network": "small_cnn",
+        "weights": "none",
+        "freeze": "none",
         "training_strength": "medium",
         "audit_share": "5",
         "overlap": "1",
