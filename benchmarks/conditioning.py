@@ -3,10 +3,10 @@
     python -m benchmarks.conditioning --json FILE
 
 The update is timed over a whole cycle in which every part of the arrays is repaired once, and compared with a float64
-solve at its worst moment, just before its last repair. From scratch there are three ways to the same numbers (mean, kappa, q
-and scores of the whole pool, Phi^T Phi given); the fastest of those that are accurate enough is the one compared with.
-Features are drawn: their values do not change the work, their decaying spectrum makes the algebra as hard as a
-network's gradients do.
+solve at its worst moment, just before its last repair. From scratch there are three ways to the same numbers (mean,
+kappa, q and scores of the whole pool, Phi^T Phi given); the fastest of those that are accurate enough is the one
+compared with. Features are drawn: their values do not change the work, their decaying spectrum makes the algebra as
+hard as a network's gradients do.
 """
 
 import argparse

@@ -118,11 +118,18 @@ def _reason(query: Query, live: Linearization | None) -> str:
 
 
 def _look_ahead_reason(query: Query) -> str:
-    if query.moved is None:
-        return "Look-ahead: this label would change the most predictions."
-    moved = f"{query.moved:,} prediction{'' if query.moved == 1 else 's'}"
-    flipped = f", {query.flipped:,} of them to another class" if query.flipped else ""
-    return f"Look-ahead: this label would move {moved}{flipped}."
+    """An image whose outputs move a little may change class, and one whose outputs move a lot may not: two counts."""
+    effects = []
+    if query.moved:
+        effects.append(f"move {_predictions(query.moved)}")
+    if query.flipped:
+        count = f"{query.flipped:,}" if effects else _predictions(query.flipped)
+        effects.append(f"turn {count} to another class")
+    return f"Look-ahead: this label would {' and '.join(effects) or 'change the predictions the most'}."
+
+
+def _predictions(count: int) -> str:
+    return f"{count:,} prediction{'' if count == 1 else 's'}"
 
 
 def _undo_reason(query: Query, live: Linearization | None) -> str:

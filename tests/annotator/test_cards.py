@@ -6,6 +6,7 @@ import pytest
 
 from annotator.actions import labelling, leasing
 from annotator.models import Annotation, Ranking
+from annotator.queries.cards import build_card
 from tests.annotator.labelling_steps import entry, label, make_live
 
 pytestmark = pytest.mark.django_db
@@ -56,3 +57,19 @@ def test_a_finished_pool_says_so(make_project, bob):
 
 def test_the_card_says_when_the_learner_is_not_running(session):
     assert "learner is not running" in leasing.current_card(session=session).worker_notice
+
+
+@pytest.mark.parametrize(
+    ("moved", "flipped", "words"),
+    [
+        (1, 0, "move 1 prediction."),
+        (1200, 31, "move 1,200 predictions and turn 31 to another class."),
+        (0, 8, "turn 8 predictions to another class."),
+        (0, 0, "change the predictions the most."),
+        (None, None, "change the predictions the most."),
+    ],
+)
+def test_what_a_label_would_change_is_said_in_words(session, moved, flipped, words):
+    query = leasing.current_card(session=session).query
+    query.kind, query.strategy, query.moved, query.flipped = query.Kind.RANKED, "lookahead", moved, flipped
+    assert build_card(session, query).reason == f"Look-ahead: this label would {words}"

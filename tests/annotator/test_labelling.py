@@ -296,7 +296,7 @@ def test_the_next_card_is_the_one_prepared_for_that_very_answer(session, project
     assert following.query.kind == Query.Kind.RANKED
     assert following.prepared
     assert following.labels_behind == 0
-    assert following.reason == "Look-ahead: this label would move 7 predictions, 2 of them to another class."
+    assert following.reason == "Look-ahead: this label would move 7 predictions and turn 2 to another class."
     assert [item.value for item in following.classes] == [0.75, 0.25, 0.0]
 
 
