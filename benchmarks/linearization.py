@@ -4,17 +4,17 @@
 
 cost_ratio is the median over runs that alternate: the sketch of a batch, then forward + backward with gradients of all
 parameters. rel_error is the root mean square difference of the inner products of different images from the exact
-gradients' (same sign rows), against the mean squared norm. peak_mb is what one batch adds to memory: on CUDA the
-allocator's peak, on a CPU the growth of the process's peak (0 where an earlier peak was not reached).
+gradients' (same sign rows, six seeds), against the mean squared norm. peak_mb is what one batch adds to memory: on
+CUDA the allocator's peak, on a CPU (Linux) the growth of the process's peak; plain_peak_mb is that of forward +
+backward.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from alcore.datasets import Preprocessing
 from alcore.network import build_network
 from alcore.sketch import GradientSketch, plan_sketch
+from alcore.sketch.features import UNCHECKED
 from alcore.torchvision_operators import declare_missing_operators
 from benchmarks.machine import describe_machine
 
@@ -32,7 +33,9 @@ from torchvision import models  # noqa: E402 - its operators are declared first
 
 CLASSES = 10
 SIZES = (512, 1024, 4096)
-ERROR_IMAGES = 32
+PLAN_IMAGES = 32
+ERROR_IMAGES = 6
+ERROR_SEEDS = 6
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ class Case:
     batch: int
 
 
+def resnet18() -> nn.Module:
+    """Torchvision's, with random weights."""
+    module: nn.Module = models.resnet18(num_classes=CLASSES)
+    return module
+
+
 def small_cnn() -> nn.Module:
     """The network an annotation project starts with."""
     return build_network("small_cnn", classes=CLASSES, preprocessing=Preprocessing.plain(size=32, channels=3), seed=0)
@@ -52,15 +61,15 @@ def small_cnn() -> nn.Module:
 
 def vit_tiny() -> nn.Module:
     """ViT-Ti/16 with a head that is not zero, as after training."""
-    module = models.VisionTransformer(224, 16, 12, 3, 192, 768, num_classes=CLASSES)
-    nn.init.normal_(module.heads.head.weight, std=0.05)
+    module: nn.Module = models.VisionTransformer(224, 16, 12, 3, 192, 768, num_classes=CLASSES)
+    nn.init.normal_(module.get_parameter("heads.head.weight"), std=0.05)
     return module
 
 
 CASES = (
     Case("small_cnn 32", small_cnn, 32, 64),
-    Case("resnet18 32", lambda: models.resnet18(num_classes=CLASSES), 32, 64),
-    Case("resnet18 224", lambda: models.resnet18(num_classes=CLASSES), 224, 16),
+    Case("resnet18 32", resnet18, 32, 64),
+    Case("resnet18 224", resnet18, 224, 16),
     Case("vit_ti 224", vit_tiny, 224, 16),
 )
 
@@ -103,15 +112,22 @@ def alternate(sketch: GradientSketch, images: Tensor, device: str, repeats: int)
 
 
 def peak_megabytes(work: Callable[[], object], device: str) -> float:
-    """What a call adds to the peak of memory; 0 where an earlier peak of the process was not reached."""
+    """What a call adds at most to the memory held before."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    before = held_kilobytes("VmRSS")
     work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (held_kilobytes("VmHWM") - before) / 1024
+
+
+def held_kilobytes(key: str) -> int:
+    """A line of what Linux tells of this process's memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
 def exact_kernel(sketch: GradientSketch, images: Tensor) -> Tensor:  # (n, n)
@@ -123,10 +139,14 @@ def exact_kernel(sketch: GradientSketch, images: Tensor) -> Tensor:  # (n, n)
 
 def relative_error(sketch: GradientSketch, images: Tensor, exact: Tensor) -> float:
     """Root mean square error of inner products of different images, against the mean of the exact diagonal."""
-    features, _ = sketch.of_pool(images, batch_size=16)
-    difference = features @ features.T - exact
-    apart = ~torch.eye(len(images), dtype=torch.bool, device=difference.device)
-    return float(difference[apart].square().mean().sqrt() / exact.diagonal().mean())
+    apart = ~torch.eye(len(images), dtype=torch.bool, device=images.device)
+    squares = []
+    for seed in range(ERROR_SEEDS):
+        other = GradientSketch(sketch.module, replace(sketch.manifest, seed=seed, signs=UNCHECKED))
+        other.signs = sketch.signs  # the same output directions: their own spread is no error of the sketch
+        features, _ = other.features(images)
+        squares.append((features @ features.T - exact)[apart].square().mean())
+    return float(torch.stack(squares).mean().sqrt() / exact.diagonal().mean())
 
 
 def measure(
@@ -136,17 +156,18 @@ def measure(
     torch.manual_seed(0)
     module = case.build().eval().to(device)
     batch = draw_images(case.batch, case.side, device)
-    few = draw_images(ERROR_IMAGES, case.side, device)
+    few = draw_images(PLAN_IMAGES, case.side, device)
     found = []
     exact: Tensor | None = None
     for size in sizes:
         sketch = plan_sketch(module, few, size=size, seed=0, rows=rows)
         peak = peak_megabytes(lambda: sketch.features(batch), device)  # noqa: B023 - called at once
-        exact = exact_kernel(sketch, few[:8]) if exact is None else exact
-        error = relative_error(sketch, few[:8], exact)
+        exact = exact_kernel(sketch, few[:ERROR_IMAGES]) if exact is None else exact
+        error = relative_error(sketch, few[:ERROR_IMAGES], exact)
         ratio, speed = alternate(sketch, batch, device, repeats)
         row = {"network": case.name, "S": size, "sign_rows": sketch.manifest.sign_rows, "cost_ratio": round(ratio, 3)}
         row |= {"rel_error": round(error, 4), "peak_mb": round(peak, 1), "device": device}
+        row["plain_peak_mb"] = round(peak_megabytes(lambda: forward_backward(module, batch), device), 1)
         row |= {"images_per_second": round(speed, 1), "batch": case.batch}
         if images:
             row["pool_seconds"] = round(pool_seconds(sketch, batch, images, device), 2)

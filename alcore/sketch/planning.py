@@ -20,8 +20,10 @@ from alcore.sketch.widths import Demand, Share, allocate, shares
 
 ENERGY_IMAGES = 64
 ENERGY_WIDTH = 32
+ENERGY_SIZE = 1024  # of the sketch that would give this width
 FUNCTIONAL_LIMIT = 200_000  # trained parameters up to which torch.func may take over
 DENSE_ENTRIES = 1 << 18
+EXPLICIT_PER_COLUMN = 64  # entries of an explicit gradient, so that memory stays in proportion to the sketch
 COUNT_COST = 16  # multiply-adds that one entry of a CountSketch costs as much time as
 
 
@@ -186,7 +188,7 @@ def _sketched(
         whole = width == share.entries
         for name in share.names:
             own = trained[name].numel() if whole else width
-            kind = "exact" if whole else _kind(trace.seen[name], trained[name], width, draft.sign_rows)
+            kind = "exact" if whole else _kind(trace.seen[name], trained[name], width, draft.sign_rows, size)
             blocks.append(Block(name, tuple(trained[name].shape), kind, start, own))
             start += own if whole else 0
         start += 0 if whole else width
@@ -194,10 +196,12 @@ def _sketched(
     return replace(draft, size=size, row_width=start, blocks=tuple(blocks), head=block)
 
 
-def _kind(seen: _Seen, parameter: Tensor, width: int, rows: int) -> Kind:
+def _kind(seen: _Seen, parameter: Tensor, width: int, rows: int, size: int) -> Kind:
     """The cheapest projection: all are unbiased, with about the same variance."""
     numel = parameter.numel()
     if seen.factored:
+        if numel > EXPLICIT_PER_COLUMN * size:
+            return "factored"
         explicit = rows * (seen.explicit + COUNT_COST * numel)
         return "counted" if explicit < width * (seen.inputs + rows * seen.outputs) else "factored"
     return "dense" if numel * width <= DENSE_ENTRIES else "counted"
@@ -216,7 +220,9 @@ def _energies(
     for name in (name for name in trained if name in trace.seen and name not in trace.head):
         numel = trained[name].numel()
         width = min(ENERGY_WIDTH, numel)
-        kind = "exact" if width == numel else _kind(trace.seen[name], trained[name], width, draft.sign_rows)
+        kind = (
+            "exact" if width == numel else _kind(trace.seen[name], trained[name], width, draft.sign_rows, ENERGY_SIZE)
+        )
         blocks.append(Block(name, tuple(trained[name].shape), kind, start, width))
         start += width
     head = _head_block(trace, trained, trace.head_entries)

@@ -281,6 +281,16 @@ def test_features_have_exactly_the_asked_width(size):
     assert features.shape == (3, size)
 
 
+def test_no_explicit_gradient_of_a_large_matrix_is_ever_formed(monkeypatch):
+    monkeypatch.setattr("alcore.sketch.planning.COUNT_COST", -(10**12))
+    module = nn.Sequential(nn.Linear(80, 70), nn.Tanh(), nn.Linear(70, 20), nn.Tanh(), nn.Linear(20, 3))
+    blocks = plan_sketch(module, torch.randn(3, 80), size=64, seed=0).manifest.blocks
+    assert {block.name: block.kind for block in blocks if len(block.shape) == 2} == {
+        "0.weight": "factored",
+        "2.weight": "counted",
+    }
+
+
 def test_two_shards_that_share_a_manifest_make_the_same_features(tmp_path):
     module, images = layer_network("attention")
     sketch = plan_sketch(module, images, size=40, seed=7)
