@@ -1,12 +1,15 @@
 """What does one label cost? The posterior updated and all candidates ranked again, against solving from scratch.
 
-    python -m benchmarks.conditioning --json FILE
+    python -m benchmarks.conditioning --json FILE [--large 100000x1024 1000000x512 --labels 1000]
 
 The update is timed over a whole cycle in which every part of the arrays is repaired once, and compared with a float64
 solve at its worst moment, just before its last repair. From scratch there are three ways to the same numbers (mean,
 kappa, q and scores of the whole pool, Phi^T Phi given); the fastest of those that are accurate enough is the one
 compared with. Features are drawn: their values do not change the work, their decaying spectrum makes the algebra as
 hard as a network's gradients do.
+
+Then the large pools (benchmarks.large_pools): one label absorbed and all candidates ranked under ten answers, label
+after label, on two threads.
 """
 
 import argparse
@@ -27,6 +30,7 @@ from alcore.acquisition.lookahead import look_ahead_scores, rank_after_answers
 from alcore.acquisition.ranking import best_rows
 from alcore.posterior import FeaturePosterior, make_posterior
 from alcore.posterior.model import REFACTOR_LABELS
+from benchmarks import large_pools
 from benchmarks.machine import describe_machine
 
 LABELS = 1000
@@ -244,6 +248,27 @@ def every_answer(posterior: FeaturePosterior, problem: Problem) -> float:
     return best
 
 
+def pool_size(text: str) -> tuple[int, int]:
+    """Read `100000x1024` as (N, S). Raises ArgumentTypeError."""
+    images, _, width = text.partition("x")
+    if not (images.isdigit() and width.isdigit() and int(images) > 0 and int(width) > 0):
+        raise argparse.ArgumentTypeError(f"a pool is given as images x features, such as 100000x1024, not {text!r}")
+    return int(images), int(width)
+
+
+def label_large_pools(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of benchmarks.large_pools."""
+    if not options.large:
+        return []
+    torch.set_num_threads(options.large_threads)
+    print(large_pools.HEADING)
+    rows = []
+    for images, width in options.large:
+        rows.append(large_pools.measure(images, width, labels=options.labels, say=large_pools.say))
+        print(large_pools.line_of(rows[-1]))
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.conditioning", description=__doc__.splitlines()[0])
@@ -251,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 50_000])
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--threads", type=int, default=1, help="torch threads; the learner runs on one")
+    parser.add_argument("--large", type=pool_size, nargs="*", default=[(100_000, 1024)], metavar="NxS")
+    parser.add_argument("--labels", type=int, default=LABELS, help="labels given in each large pool")
+    parser.add_argument("--large-threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     print("     N     S  label ms  median  11 answers ms  scratch ms  ratio  max rel diff  fastest scratch solve")
@@ -263,9 +291,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"\r{row['N']:6} {row['S']:5} {row['ms']:9.2f} {row['median_ms']:7.2f} {row['answers_ms']:14.1f} "
                 f"{row['scratch_ms']:11.1f} {row['ratio']:6.1f} {row['max_rel_diff']:13.1e}  {row['scratch']}"
             )
+    large = label_large_pools(options)
     if options.json is not None:
+        report = {"machine": describe_machine(), "rows": rows, "large_pools": large}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

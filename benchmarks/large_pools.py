@@ -14,7 +14,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ RIDGE = 0.1
 TOP = 5
 BLOCK = 16_384
 MEMORY_POINTS = 10
+HEADING = "        N     S  median ms  p95 ms  max ms  absorb  rank  peak MB  drift"
 
 
 def draw_features(images: int, width: int, *, device: str, seed: int = 0) -> Tensor:  # (N, S)
@@ -65,19 +66,19 @@ def timed(work: Callable[[], object], device: str) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def measure(images: int, width: int, options: argparse.Namespace, *, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(images: int, width: int, *, labels: int, say: Callable[[str], None], device: str = "cpu") -> dict[str, Any]:
     """One row of the table."""
     say(f"drawing {images:,} images")
-    features = draw_features(images, width, device=options.device)
+    features = draw_features(images, width, device=device)
     generator = torch.Generator().manual_seed(1)
-    rows = torch.randperm(images, generator=generator)[: options.labels + 1].tolist()
+    rows = torch.randperm(images, generator=generator)[: labels + 1].tolist()
     teacher = torch.randn(width, CLASSES, generator=generator).to(features)
     targets = torch.eye(CLASSES).to(features)[(features[rows] @ teacher).argmax(1)]
     posterior = make_posterior(features=features, outputs=torch.zeros(images, CLASSES).to(features), ridge=RIDGE)
     candidates = torch.ones(images, dtype=torch.bool, device=features.device)
     absorb, rank, memory = [], [], []
     posterior.pend_(rows[0])
-    for place in range(options.labels):
+    for place in range(labels):
 
         def one_label(place: int = place) -> None:
             posterior.condition_([rows[place]], targets[[place]])
@@ -89,18 +90,18 @@ def measure(images: int, width: int, options: argparse.Namespace, *, say: Callab
             )
 
         candidates[rows[place]] = False
-        absorb.append(timed(one_label, options.device))
-        rank.append(timed(every_answer, options.device))
-        if place % max(1, options.labels // MEMORY_POINTS) == 0:
+        absorb.append(timed(one_label, device))
+        rank.append(timed(every_answer, device))
+        if place % max(1, labels // MEMORY_POINTS) == 0:
             memory.append(round(resident_mb()))
-        say(f"label {place + 1:,} of {options.labels:,}: {absorb[-1] + rank[-1]:.0f} ms")
+        say(f"label {place + 1:,} of {labels:,}: {absorb[-1] + rank[-1]:.0f} ms")
     both = [one + other for one, other in zip(absorb, rank, strict=True)]
     row = {
         "N": images,
         "S": width,
-        "labels": options.labels,
+        "labels": labels,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "median_ms": round(statistics.median(both), 1),
         "p95_ms": round(sorted(both)[int(0.95 * len(both))], 1),
         "max_ms": round(max(both), 1),
@@ -129,6 +130,19 @@ def drift_without_rebuild(features: Tensor, rows: Sequence[int], targets: Tensor
         model.REFACTOR_LABELS, model.DRIFT_LIMIT = interval, limit
 
 
+def say(text: str) -> None:
+    """One line of progress, written over the last one."""
+    print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """A row under HEADING."""
+    return (
+        f"\r{row['N']:9,} {row['S']:5} {row['median_ms']:10.1f} {row['p95_ms']:7.1f} {row['max_ms']:7.1f} "
+        f"{row['absorb_median_ms']:7.1f} {row['rank_median_ms']:5.1f} {row['peak_mb']:8,} {row['drift']:.1e}"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large_pools", description=__doc__.splitlines()[0])
@@ -142,15 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(options.images) != len(options.sizes) or options.labels < 1:
         parser.error("--images and --sizes are given in pairs, --labels is at least 1")
     torch.set_num_threads(options.threads)
-    print("        N     S  median ms  p95 ms  max ms  absorb  rank  peak MB  drift")
+    print(HEADING)
     rows = []
     for images, width in zip(options.images, options.sizes, strict=True):
-        row = measure(images, width, options, say=lambda text: print(f"\r{text:<60}", end="", file=sys.stderr))
-        rows.append(row)
-        print(
-            f"\r{row['N']:9,} {row['S']:5} {row['median_ms']:10.1f} {row['p95_ms']:7.1f} {row['max_ms']:7.1f} "
-            f"{row['absorb_median_ms']:7.1f} {row['rank_median_ms']:5.1f} {row['peak_mb']:8,} {row['drift']:.1e}"
-        )
+        rows.append(measure(images, width, labels=options.labels, say=say, device=options.device))
+        print(line_of(rows[-1]))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=2) + "\n")

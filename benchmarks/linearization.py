@@ -1,6 +1,6 @@
 """What sketched gradient features cost, against one forward and backward pass, and how exact they are.
 
-    python -m benchmarks.linearization --json FILE [--device cuda] [--images 50000]
+    python -m benchmarks.linearization --json FILE [--plot FILE.png] [--device cuda] [--images 50000]
 
 cost_ratio is the median over runs that alternate: the sketch of a batch, then forward + backward with gradients of all
 parameters. rel_error is the root mean square difference of the inner products of different images from the exact
@@ -13,7 +13,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from alcore.datasets import Preprocessing
 from alcore.network import build_network
+from alcore.plotting import decay_png
 from alcore.sketch import GradientSketch, plan_sketch
 from alcore.sketch.features import UNCHECKED
 from alcore.torchvision_operators import declare_missing_operators
@@ -189,10 +190,21 @@ def pool_seconds(sketch: GradientSketch, batch: Tensor, images: int, device: str
     return seconds(whole, device)
 
 
+def error_plot(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The error of inner products against S, a line for each network with its most sign rows."""
+    most = {row["network"]: max(r["sign_rows"] for r in rows if r["network"] == row["network"]) for row in rows}
+    lines = {}
+    for network, count in most.items():
+        found = [row for row in rows if row["network"] == network and row["sign_rows"] == count]
+        lines[network] = ([row["S"] for row in found], [row["rel_error"] for row in found])
+    return decay_png(lines, title="Error of sketched inner products", xlabel="S", ylabel="error / mean squared norm")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.linearization", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the error against S into this file")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--networks", nargs="+", default=[case.name for case in CASES], help="names as in the table")
@@ -218,6 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=2) + "\n")
+    if options.plot is not None:
+        options.plot.write_bytes(error_plot(rows))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 for its last block."""
 
 import io
+import json
 import zipfile
 
 import numpy as np
@@ -88,6 +89,15 @@ def state_of(product):
     return {number for (number,) in live}
 
 
+def checked(product):
+    """What the check after the first training found."""
+    metrics = product.one(
+        "select v.metrics from annotator_networkversion v join annotator_project p on p.id = v.project_id "
+        "where p.slug = 'shapes' and v.number = 1"
+    )
+    return json.loads(metrics).get("fidelity")
+
+
 def label(page, product):
     """Press the key of the shape that the file's name tells."""
     card = page.locator("#card")
@@ -117,5 +127,8 @@ def test_a_frozen_resnet_from_a_file_learns_from_colour_photos_and_ranks_the_car
     assert {(kind, strategy) for kind, strategy, _ in ranked} == {("ranked", "lookahead")}
     assert all(score > 0 for _, _, score in ranked)
     expect(page.locator("#card")).to_contain_text("Look-ahead")
+    product.wait_for(lambda: checked(product), what="the check of the look-ahead against retraining")
+    page.goto("/projects/shapes/progress/")
+    expect(page.locator(".badge", has_text="real retraining")).to_contain_text("rank correlation")
     page.goto("/projects/shapes/settings/")
     expect(page.get_by_text("Network: ResNet-18")).to_contain_text("All but the last block")
