@@ -1,14 +1,17 @@
 """How long an annotator waits, and whether each card had taken in their last answer: the real server over HTTP.
 
-    python -m benchmarks.annotate --pool digits|PATH.zip --labels 200 --annotators 1 --think 0.7 --json FILE
+    python -m benchmarks.annotate --pool digits|PATH.zip --json FILE [--labels 200 --annotators 1 --services]
 
 The client labels with the true labels (which the server is never given), as a browser would. What the figures mean:
 submit: from pressing a button to having read the whole next card. prepared_share: cards whose ranking had taken in that
 annotator's last answer, among all cards served by the strategy or by a fallback while a trained network was live, both
-read off the stored id sets. Cold-start, audit and undo cards are counted apart.
+read off the stored id sets. Cold-start, audit and undo cards are counted apart. duplicates: images with more labels
+than wanted; held_twice: pairs of people who had one image in hand at once; gaps: card numbers missing in a tab's row;
+order: benchmarks.order_quality. --services: on a real PostgreSQL and Redis, started for the run.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -17,14 +20,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks.browser import Browser, PageCard
 from benchmarks.machine import describe_machine
+from benchmarks.order_quality import kept_files, measure_order
 from benchmarks.server import RunningServer, peak_rss_mb, running_server
+from benchmarks.services import running_services
 from benchmarks.truth import labels_of_digits, labels_of_zip, picture_key, without_folders
 
 PASSWORD = "a password for the benchmark alone"
@@ -43,7 +48,9 @@ class Run:
 
 
 def start_django(server: RunningServer) -> None:
-    os.environ["FORESIGHT_DATA"] = str(server.data)
+    """Read the same database as the server."""
+    shared = ("FORESIGHT_DATA", "DATABASE_URL", "BROKER_URL")
+    os.environ.update({name: server.environment[name] for name in shared if name in server.environment})
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     import django
 
@@ -160,7 +167,29 @@ def what_is_stored(slug: str, run: Run, begin: Any) -> dict[str, Any]:
         "lost": len(set(run.keys) - set(stored)),
         "doubled": sum(count > 1 for count in stored.values()),
         "duplicates": twice.count(),
+        "held_twice": held_twice(project),
+        "gaps": gaps(project),
     }
+
+
+def held_twice(project: Any) -> int:
+    """Pairs of cards of one image whose leases overlapped in time, where one label an image is wanted."""
+    from annotator.models import Query
+
+    queries = Query.objects.filter(project=project).exclude(state="held").order_by("image", "leased_at")
+    spans = list(queries.values_list("image", "leased_at", "closed_at"))
+    pairs = itertools.pairwise(spans)
+    return sum(one[0] == other[0] and (one[2] is None or one[2] > other[1]) for one, other in pairs)
+
+
+def gaps(project: Any) -> int:
+    """Card numbers that a tab never saw."""
+    from django.db.models import Count, Max
+
+    from annotator.models import Query
+
+    rows = Query.objects.filter(project=project).exclude(state="held").values("session")
+    return sum(row["last"] - row["count"] for row in rows.annotate(last=Max("number"), count=Count("pk")))
 
 
 def peak_memory(server: RunningServer) -> dict[str, float]:
@@ -173,30 +202,50 @@ def peak_memory(server: RunningServer) -> dict[str, float]:
     return peaks
 
 
+def start_server(stack: ExitStack, *, services: bool) -> tuple[RunningServer, list[int]]:
+    """The product, with PostgreSQL and Redis of its own if wanted, and the processes to look at for memory."""
+    if not services:
+        server = stack.enter_context(running_server())
+        return server, [server.process.pid]
+    started = stack.enter_context(running_services())
+    urls = {"database_url": started.database_url, "broker_url": started.broker_url}
+    server = stack.enter_context(running_server(**urls))
+    return server, [server.process.pid, *started.pids()]
+
+
+def times_of(run: Run) -> dict[str, float]:
+    """Milliseconds from pressing a button to having read the next card, and for the picture."""
+    quantiles = {f"p{round(100 * share)}_ms": quantile(run.submits, share) for share in (0.5, 0.95, 0.99)}
+    quantiles |= {"max_ms": max(run.submits, default=0.0), "image_p95_ms": quantile(run.images, 0.95)}
+    return {name: round(1000 * value, 1) for name, value in quantiles.items()}
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="foresight-pool-") as folder, running_server() as server:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foresight-pool-")))
+        server, _ = start_server(stack, services=arguments.services)
         start_django(server)
         from django.utils import timezone
 
+        from annotator.models import Project
+
         known = labels_of_digits() if arguments.pool == "digits" else labels_of_zip(Path(arguments.pool))
         labels, class_names = known
-
-        slug = make_pool(arguments.pool, Path(folder), class_names)
+        slug = make_pool(arguments.pool, folder, class_names)
         names = make_people(slug, arguments.annotators)
         prepared_after = wait_until_prepared(slug)
+        kept = stack.enter_context(kept_files(server.data / "models"))
         run, begin = Run(total=arguments.labels), timezone.now()
         seconds = label_with_everybody(server, slug, names, labels, arguments, run)
-        stored = what_is_stored(slug, run, begin)
         return {
             "pool": Path(arguments.pool).name,
+            "database": "PostgreSQL and Redis" if arguments.services else "SQLite",
             "labels": len(run.submits),
             "annotators": arguments.annotators,
             "think_s": arguments.think,
-            "p50_ms": round(1000 * median(run.submits), 1),
-            "p95_ms": round(1000 * quantile(run.submits, 0.95), 1),
-            "max_ms": round(1000 * max(run.submits), 1),
-            "image_p95_ms": round(1000 * quantile(run.images, 0.95), 1),
-            **stored,
+            **times_of(run),
+            **what_is_stored(slug, run, begin),
+            "order": measure_order(Project.objects.get(slug=slug), kept),
             "seconds": round(seconds, 1),
             "prepared_after_s": round(prepared_after, 1),
             "errors": run.errors,
@@ -231,6 +280,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--annotators", type=int, default=1)
     parser.add_argument("--think", type=float, default=0.7, help="mean seconds before an answer")
+    parser.add_argument("--services", action="store_true", help="on a PostgreSQL and a Redis started for this run")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     result = measure(arguments)

@@ -23,6 +23,7 @@ class PageCard:
     answer_url: str
     image_url: str | None
     csrf: str
+    preload_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Browser:
         following = read_card(page.text, csrf=card.csrf)
         return following, Timing(submit, 0.0, page.status_code), key
 
+    def preload(self, card: PageCard) -> None:
+        """Ask which images could follow, as the page does 300 ms after a card has come."""
+        headers = {"HX-Request": "true"}
+        self.session.get(f"{self.url}{card.preload_url}", headers=headers, timeout=TIMEOUT).raise_for_status()
+
     def image(self, card: PageCard) -> bytes:
         page = self.session.get(f"{self.url}{card.image_url}", timeout=TIMEOUT)
         page.raise_for_status()
@@ -73,6 +79,7 @@ class Browser:
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 QUERY = re.compile(r'name="query" value="([0-9a-f-]{36})"')
 ANSWER_URL = re.compile(r'hx-post="([^"]+/answer/)"')
+PRELOAD_URL = re.compile(r'data-preload="([^"]+)"')
 IMAGE_URL = re.compile(r'<img[^>]*\bsrc="(/media/[^"]+)"')
 
 
@@ -94,4 +101,5 @@ def read_card(page: str, *, csrf: str | None = None) -> PageCard:
         answer_url=find(ANSWER_URL, page),
         image_url=find(IMAGE_URL, page),
         csrf=unescape(token.group(1)) if token else (csrf or ""),
+        preload_url=find(PRELOAD_URL, page),
     )

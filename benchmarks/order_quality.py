@@ -1,0 +1,137 @@
+"""Were the right images served? Each card against the ranking that held at the moment it was handed out, rebuilt.
+
+While labels are given, KeptFiles makes a second link to every linearisation before its project retires it. Afterwards,
+for a sample of the ranked cards, the posterior is built from nothing: all labels that stood when the card was leased,
+all images then on lease pending, the ridge of that linearisation. `rank` is how many candidates scored higher then (0
+is the best there was): what several annotators at once, and labels in the last instant, cost in the order.
+"""
+
+import contextlib
+import random
+import shutil
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import torch
+
+from alcore.acquisition.lookahead import exact_scores, look_ahead_scores
+from alcore.linearization import load_linearization
+from alcore.posterior import Posterior, make_posterior
+from alcore.regularization import mean_diagonal
+
+SAMPLE = 120
+HEAD = 256  # of the Frobenius form: scored exactly
+LOOK_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def kept_files(models: Path) -> Iterator[Path]:
+    """Link each file below `models` into a folder of our own as soon as it is there: it stays when it is deleted."""
+    folder = Path(tempfile.mkdtemp(prefix="foresight-kept-", dir=models.parent))
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(LOOK_SECONDS):
+            for path in models.rglob("*.safetensors"):
+                kept = folder / path.relative_to(models)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileExistsError, FileNotFoundError):
+                    kept.hardlink_to(path)
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield folder
+    finally:
+        over.set()
+        thread.join()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure_order(project: Any, kept: Path, *, sample: int = SAMPLE, seed: int = 0) -> dict[str, Any]:
+    """Ranks of a sample of the project's ranked cards; `candidates` is the mean number that could have been served."""
+    ranked = served_by_ranking(project)
+    by_linearization = defaultdict(list)
+    for query in random.Random(seed).sample(ranked, min(sample, len(ranked))):
+        by_linearization[query.linearization].append(query)
+    ranks, shares, counts = [], [], []
+    for linearization, queries in by_linearization.items():
+        found = kept / f"{project.pk}" / features_name(linearization)
+        if not found.exists():
+            continue
+        arrays = load_linearization(found)
+        scale = mean_diagonal(kernel=arrays.kernel, features=arrays.features)
+        for query in queries:
+            posterior = make_posterior(
+                kernel=arrays.kernel,
+                features=arrays.features,
+                outputs=arrays.outputs,
+                ridge=linearization.relative_ridge * scale,
+            )
+            rank, count = rank_of(query, posterior)
+            ranks.append(rank)
+            shares.append(rank / count)
+            counts.append(count)
+    if not ranks:
+        return {"cards": 0}
+    return {
+        "cards": len(ranks),
+        "mean_rank": round(mean(ranks), 2),
+        "median_rank": median(ranks),
+        "p95_rank": sorted(ranks)[int(0.95 * len(ranks))],
+        "best_five_share": round(mean(rank < 5 for rank in ranks), 3),
+        "mean_rank_share": round(mean(shares), 5),
+        "candidates": round(mean(counts)),
+    }
+
+
+def features_name(linearization: Any) -> str:
+    """The file's name, which the database forgets when the linearisation is retired."""
+    return Path(linearization.features_file).name or f"features-{linearization.pk}.safetensors"
+
+
+def served_by_ranking(project: Any) -> list[Any]:
+    """Cards that the learner's look-ahead chose."""
+    from annotator.models import Query
+
+    ranked = Query.objects.filter(project=project, kind="ranked", strategy="lookahead", linearization__isnull=False)
+    return list(ranked.select_related("linearization", "image").order_by("leased_at"))
+
+
+def rank_of(query: Any, posterior: Posterior) -> tuple[int, int]:
+    """How many candidates scored higher than the card's image when it was leased, and how many there were."""
+    from annotator.models import Query
+
+    rows, classes = labels_at(query)
+    others = Query.objects.filter(project=query.project_id, leased_at__lt=query.leased_at).exclude(pk=query.pk)
+    held = set(others.filter(closed_at__isnull=True).values_list("image__row", flat=True))
+    held |= set(others.filter(closed_at__gt=query.leased_at).values_list("image__row", flat=True))
+    if rows:
+        posterior.condition_(rows, torch.eye(posterior.classes)[classes])
+    free = torch.ones(posterior.size, dtype=torch.bool)
+    free[rows] = False
+    for row in sorted(held - set(rows) - {query.image.row}):
+        posterior.pend_(row)
+        free[row] = False
+    scores = look_ahead_scores(posterior, free)
+    head = torch.unique(torch.cat([scores.topk(min(HEAD, int(free.sum()))).indices, torch.tensor([query.image.row])]))
+    exact = exact_scores(posterior, head.tolist())
+    own = exact[head == query.image.row]
+    return int((exact > own).sum()), int(free.sum())
+
+
+def labels_at(query: Any) -> tuple[list[int], list[int]]:
+    """Rows and classes of the labels that stood when the card was leased."""
+    from django.db.models import Q
+
+    from annotator.models import Annotation
+
+    labels = Annotation.objects.filter(project=query.project_id, kind="label", created_at__lte=query.leased_at)
+    standing = labels.filter(Q(superseded_by=None) | Q(superseded_by__created_at__gt=query.leased_at))
+    pairs = list(standing.values_list("image__row", "label_class__index"))
+    return [row for row, _ in pairs], [index for _, index in pairs]
