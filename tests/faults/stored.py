@@ -1,0 +1,60 @@
+"""What a server's database holds, as JSON: run as a program with that server's environment, whatever its database.
+
+    python -m tests.faults.stored SLUG
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+
+def what_is_stored(slug: str) -> dict[str, Any]:
+    """Return every annotation of a project and its leases; Django is set up and no row is changed."""
+    from annotator.models import Annotation, Linearization, Project, Query
+
+    project = Project.objects.get(slug=slug)
+    annotations = Annotation.objects.filter(project=project).order_by("pk")
+    queries = Query.objects.filter(project=project).order_by("leased_at")
+    live = Linearization.objects.filter(project=project, state=Linearization.State.LIVE).first()
+    return {
+        "annotations": [
+            {
+                "id": annotation.pk,
+                "client_key": str(annotation.client_key),
+                "user": annotation.user.username,
+                "query": str(annotation.query_id),
+                "image": annotation.image_id,
+                "kind": annotation.kind,
+                "class_index": annotation.label_class.index if annotation.label_class else None,
+                "late": annotation.late,
+            }
+            for annotation in annotations.select_related("user", "label_class")
+        ],
+        "queries": [
+            {
+                "id": str(query.pk),
+                "image": query.image_id,
+                "user": query.session.user.username,
+                "state": query.state,
+                "kind": query.kind,
+                "source": query.source,
+                "labels_behind": query.labels_behind,
+                "network": query.network_number,
+            }
+            for query in queries.select_related("session__user")
+        ],
+        "images": project.images.filter(deleted_at=None).count(),
+        "network": live.network_version.number if live else None,
+        "posterior_file": live.posterior_file if live else "",
+        "features_file": live.features_file if live else "",
+        "label_count": live.label_count if live else 0,
+    }
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    import django
+
+    django.setup()
+    print(json.dumps(what_is_stored(sys.argv[1])))
