@@ -1,8 +1,9 @@
-"""Atomic, versioned files: named tensors and a JSON header in one safetensors file."""
+"""Atomic, versioned files with checksums: named tensors and a JSON header in one safetensors file."""
 
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -40,8 +41,9 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
 
     Missing parent folders are made. Raises StoreError when the header is not JSON, or on a full or read-only disk.
     """
-    metadata = {HEADER_KEY: _text(path, header)}
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    checksums = {name: _checksum(tensor) for name, tensor in held.items()}
+    metadata = {HEADER_KEY: _text(path, header, checksums=checksums)}
     try:
         _replace(path, lambda temporary: save_file(held, temporary, metadata=metadata))
     except (OSError, SafetensorError) as error:
@@ -80,9 +82,14 @@ def write_rows(
         raise StoreError(f"{path.name} could not be written: {error}") from error
 
 
-def _text(path: Path, header: dict[str, Any]) -> str:
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of the bytes: a damaged disk changes numbers that are still numbers."""
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _text(path: Path, header: dict[str, Any], **more: Any) -> str:
     try:
-        return json.dumps({"version": FORMAT_VERSION, "header": header}, allow_nan=False)
+        return json.dumps({"version": FORMAT_VERSION, "header": header, **more}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"the header of {path.name} is not JSON: {error}") from error
 
@@ -156,14 +163,28 @@ def read_rows(path: Path) -> tuple[StoredRows, dict[str, Any]]:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the header of a file. Raises StoreMissingError, StoreCorruptError, StoreVersionError."""
+    """The tensors and the header of a file. Raises StoreMissingError, StoreCorruptError, StoreVersionError.
+
+    The file is read, not mapped: what happens to it later does not reach the tensors.
+    """
     header = _checked_header(path)
     try:
-        return load_file(path), header
+        tensors = load_file(path, backend="pread")
+        _check_sums(path, tensors)
+        return tensors, header
     except SafetensorError as error:
         raise StoreCorruptError(f"{path.name} is truncated or damaged: {error}") from error
     except OSError as error:
         raise StoreError(f"{path.name} could not be read: {error}") from error
+
+
+def _check_sums(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Files of before there were checksums have none."""
+    with safe_open(path, framework="pt") as file:
+        stored = json.loads((file.metadata() or {})[HEADER_KEY]).get("checksums", {})
+    damaged = [name for name in stored if name not in tensors or stored[name] != _checksum(tensors[name])]
+    if damaged:
+        raise StoreCorruptError(f"{path.name} is damaged: the checksum of {damaged[0]} is another")
 
 
 def _checked_header(path: Path) -> dict[str, Any]:

@@ -111,4 +111,10 @@ class JobAdmin(ReadOnlyAdmin):
 
 @admin.register(models.WorkerHeartbeat)
 class WorkerHeartbeatAdmin(ReadOnlyAdmin):
-    list_display = ("name", "kind", "pid", "started_at", "seen_at")
+    list_display = ("name", "kind", "pid", "started_at", "seen_at", "memory_bytes", "projects_held", "evictions")
+
+
+@admin.register(models.Ownership)
+class OwnershipAdmin(ReadOnlyAdmin):
+    list_display = ("project", "worker", "token", "renewed_at", "memory_bytes", "passes", "pass_seconds", "problem")
+    list_select_related = ("project",)

@@ -5,16 +5,9 @@ from celery import shared_task
 
 @shared_task(name="annotator.tasks.absorb_labels")
 def absorb_labels(project_id: int) -> None:
-    from annotator.learner import absorb
+    from annotator.learner import ask
 
-    absorb(project_id)
-
-
-@shared_task(name="annotator.tasks.sweep")
-def sweep() -> None:
-    from annotator.learner import sweep as look_for_work
-
-    look_for_work()
+    ask(project_id)
 
 
 @shared_task(name="annotator.tasks.prepare_project")

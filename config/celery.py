@@ -14,5 +14,5 @@ app.autodiscover_tasks(["annotator"])
 
 # Named, not imported: only a worker process loads them.
 app.steps["worker"].update(
-    {"config.worker_steps:ThreadLimit", "config.worker_steps:Heartbeat", "config.worker_steps:SweepTimer"}
+    {"config.worker_steps:ThreadLimit", "config.worker_steps:Heartbeat", "config.worker_steps:Passes"}
 )

@@ -1,25 +1,20 @@
-"""What a worker does beside its tasks: keep to its threads, say that it is alive, ask the learner to sweep."""
+"""What a worker does beside its tasks: keep to its threads, say that it is alive, and, a learner, make its passes."""
 
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from celery import bootsteps, signals
-from django.conf import settings
+from celery import bootsteps
 from django.db import Error, connections
-from kombu.exceptions import OperationalError
 
 from config.threads import LEARNER_QUEUE, threads_for
 
 log = logging.getLogger(__name__)
 
-SWEEP_TASK = "annotator.tasks.sweep"
-# A sweep that nobody has read by then is void, and another may be sent.
-SWEEP_LIFETIME = 60.0
 HEARTBEAT_SECONDS = 5.0
+RENEWAL_SECONDS = 2.0
 KINDS = (LEARNER_QUEUE, "training")
 
 
@@ -76,39 +71,61 @@ def beat(kinds: Collection[str], hostname: str) -> None:
     """Record one sign of life for each kind of work this process does; a busy database is tried again later."""
     from annotator.actions.workers import beat_worker
 
-    host = hostname.partition("@")[2]
+    host, pid = hostname.partition("@")[2], os.getpid()
     for kind in kinds:
         try:
-            beat_worker(kind=kind, name=f"{kind}@{host}", pid=os.getpid())
+            beat_worker(kind=kind, name=f"{kind}@{host}.{pid}", pid=pid, **_report(kind))
         except Error as error:
             log.warning("the heartbeat could not be written, the next one takes a new connection: %s", error)
             connections.close_all()
 
 
-class SweepTimer(bootsteps.StartStopStep):
-    """Sends the learner its sweep every few seconds, never a second one while the first waits or runs."""
+def _report(kind: str) -> dict[str, int]:
+    if kind != LEARNER_QUEUE:
+        return {}
+    from annotator.learner.holding import report
 
-    sent_at: float | None = None
+    return report()
+
+
+class Passes(bootsteps.StartStopStep):
+    """The learner's own: a queue that no other reads, the thread that makes the passes, the renewal of its projects."""
+
+    requires = (ThreadLimit,)
 
     def include_if(self, parent: Any) -> bool:
         return LEARNER_QUEUE in queues_of(parent)
 
     def start(self, parent: Any) -> None:
-        signals.task_postrun.connect(self.sweep_ended, weak=False, dispatch_uid="sweep-ended")
-        self.obj = Repeater(lambda: self.send(parent.app), seconds=settings.SWEEP_SECONDS, name="sweep")
-        self.obj.start()
+        from annotator.learner.identity import this_worker
+        from annotator.learner.turns import start_loop
 
-    def send(self, app: Any) -> None:
-        """Send a sweep, unless the last one is still on its way."""
-        if self.sent_at is not None and time.monotonic() - self.sent_at < SWEEP_LIFETIME:
-            return
-        self.sent_at = time.monotonic()
+        queues = parent.app.amqp.queues
+        queues.select_add(queues.new_missing(this_worker()))
+        self.renewal = Repeater(renew, seconds=RENEWAL_SECONDS, name="ownership")
+        self.renewal.start()
+        self.obj = start_loop()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002
+        """Hand the projects over at once; who is killed is found out by its silence."""
+        from annotator.actions.sending import delete_queue
+        from annotator.learner.identity import this_worker
+        from annotator.learner.turns import stop_loop
+
+        self.renewal.stop()
         try:
-            app.send_task(SWEEP_TASK, queue=LEARNER_QUEUE, expires=SWEEP_LIFETIME, retry=False)
-        except (OperationalError, OSError) as error:
-            self.sent_at = None
-            log.warning("the sweep could not be sent: %s", error)
+            stop_loop(self.obj)
+        except Error as error:
+            log.warning("the projects could not be given back: %s", error)
+        delete_queue(this_worker())
 
-    def sweep_ended(self, sender: Any = None, **_signal: Any) -> None:
-        if getattr(sender, "name", "") == SWEEP_TASK:
-            self.sent_at = None
+
+def renew() -> None:
+    """Renew the ownership of this learner's projects; a busy database is tried again later."""
+    from annotator.learner.ownership import renew as renew_projects
+
+    try:
+        renew_projects()
+    except Error as error:
+        log.warning("the ownership could not be renewed: %s", error)
+        connections.close_all()

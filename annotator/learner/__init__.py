@@ -4,5 +4,6 @@ from annotator.learner.absorbing import absorb
 from annotator.learner.preparing import prepare
 from annotator.learner.sweeping import sweep
 from annotator.learner.training import train
+from annotator.learner.turns import ask
 
-__all__ = ["absorb", "prepare", "sweep", "train"]
+__all__ = ["absorb", "ask", "prepare", "sweep", "train"]

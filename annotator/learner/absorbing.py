@@ -1,57 +1,85 @@
 """One pass of the learner over a project: read every unread label, prepare every answer that may come next."""
 
 import logging
-from collections import OrderedDict
+import time
 from datetime import timedelta
-from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from annotator import jobs
-from annotator.learner import audit, conditioning, ranking, reading, regularizing, scheduling
-from annotator.learner.files import delete_files, delete_strays
+from annotator.learner import audit, conditioning, ownership, ranking, reading, regularizing, scheduling
+from annotator.learner.files import delete_files, delete_strays, resolve
+from annotator.learner.holding import SEEN, STATES, TooLargeError, bytes_of, forget, make_room, remember
+from annotator.learner.ownership import Claim, LostOwnershipError, owned
 from annotator.learner.state import CHECKPOINT_EVERY, UNUSABLE, ProjectState, open_state, save_checkpoint
-from annotator.models import Job, Linearization, NetworkVersion, Project, Query, Ranking
+from annotator.models import Job, Linearization, NetworkVersion, Ownership, Project, Query, Ranking
 
 log = logging.getLogger(__name__)
 
-STATES: OrderedDict[int, ProjectState] = OrderedDict()
-STATES_KEPT = 8
-SEEN: dict[int, tuple[int, frozenset[UUID]]] = {}  # annotations and leases at the last pass, by project
 UNDO_SECONDS = 60
+WRITE_SECONDS = 0.15  # rankings are written as soon as they are that old
 
 
-def absorb(project_id: int) -> None:
-    """Take in everything unread and prepare the next answers; safe to run twice and in any order."""
+def absorb(project_id: int, *, seconds: float = float("inf")) -> bool:
+    """Take in everything unread and prepare the next answers; safe to run twice and in any order.
+
+    After `seconds` what is left of the rankings waits for another pass; True when something does. A project that
+    another learner has is left to it.
+    """
     project = Project.objects.filter(pk=project_id).first()
-    if project is None:
+    claim = ownership.claim(project_id) if project else None
+    if project is None or claim is None:
         forget(project_id)
-        return
-    waiting = _waiting(project)
-    held = _swap(project, waiting) if waiting else _held(project)
+        return False
+    if project_id in STATES and STATES[project_id].claim != claim:
+        forget(project_id)  # it was somebody else's in between
+    try:
+        return _absorb(project, claim, seconds)
+    except LostOwnershipError as error:
+        log.warning("%s", error)
+        forget(project_id)
+        return False
+
+
+def _absorb(project: Project, claim: Claim, seconds: float) -> bool:
+    begin = time.monotonic()
+    held = _newest(project, claim)
     if held is None:
-        forget(project_id)
-        return
-    _remember(project_id, held)
-    leases = _pass(project, held)
-    SEEN[project_id] = (len(held.known), frozenset(lease.pk for lease in leases))
+        forget(project.pk)
+        return False
+    remember(project.pk, held)
+    leases = _pass(project, held, begin, seconds)
+    if held.written is None:
+        return True
+    SEEN[project.pk] = (len(held.known), frozenset(lease.pk for lease in leases))
     scheduling.train_when_due(project, held)
+    return False
 
 
-def forget(project_id: int) -> None:
-    """Drop what is in memory; it is read from files and labels again when it is needed."""
-    STATES.pop(project_id, None)
-    SEEN.pop(project_id, None)
+def _newest(project: Project, claim: Claim) -> ProjectState | None:
+    """Return the state of what waits to go live, or else of what is live; None while there is none to be held."""
+    waiting = _waiting(project)
+    held = None
+    try:
+        held = _swap(project, claim, waiting) if waiting else None
+    except TooLargeError as error:
+        _cannot_hold(project, claim, str(error))
+    try:
+        return held or _held(project, claim)
+    except TooLargeError as error:
+        _cannot_hold(project, claim, str(error))
+        return None
 
 
-def _remember(project_id: int, held: ProjectState) -> None:
-    STATES[project_id] = held
-    STATES.move_to_end(project_id)
-    while len(STATES) > STATES_KEPT:
-        STATES.popitem(last=False)
+def _cannot_hold(project: Project, claim: Claim, problem: str) -> None:
+    """Say why, once: until that changes, each sweep looks again and reads nothing."""
+    if Ownership.objects.filter(project=project, problem=problem).exists():
+        return
+    log.error("project %s: %s", project.pk, problem)
+    with owned(claim, problem=problem):
+        pass
 
 
 def _waiting(project: Project) -> Linearization | None:
@@ -61,7 +89,7 @@ def _waiting(project: Project) -> Linearization | None:
     return ready.order_by("-pk").first()
 
 
-def _held(project: Project) -> ProjectState | None:
+def _held(project: Project, claim: Claim) -> ProjectState | None:
     """Return the state of the live linearisation, from memory or from its files; None while there is none."""
     live = Linearization.objects.select_related("network_version").filter(
         project=project, state=Linearization.State.LIVE
@@ -72,11 +100,13 @@ def _held(project: Project) -> ProjectState | None:
     held = STATES.get(project.pk)
     if held is not None and _same(held.linearization, linearization):
         return held
+    STATES.pop(project.pk, None)
+    make_room(linearization)
     try:
-        fresh = open_state(linearization)
+        fresh = open_state(linearization, claim=claim)
         conditioning.read_everything(fresh, project)
     except UNUSABLE as error:
-        _linearize_again(project, linearization, error)
+        _linearize_again(project, claim, linearization, error)
         return None
     fresh.ridge_chosen_at = len(fresh.posterior.votes)
     return fresh
@@ -87,7 +117,7 @@ def _same(held: Linearization, live: Linearization) -> bool:
     return held.pk == live.pk and held.posterior_file == live.posterior_file
 
 
-def _linearize_again(project: Project, unusable: Linearization, error: Exception) -> None:
+def _linearize_again(project: Project, claim: Claim, unusable: Linearization, error: Exception) -> None:
     """The arrays are a cache: when they are gone or damaged, have them made again from the network and the labels.
 
     Where that has not helped several times, the network itself is at fault: the one before it serves again.
@@ -95,7 +125,7 @@ def _linearize_again(project: Project, unusable: Linearization, error: Exception
     log.error("project %s: linearization %s cannot be used: %s", project.pk, unusable.pk, error)
     failed = Linearization.objects.filter(network_version=unusable.network_version, state=Linearization.State.FAILED)
     words = f"The model's arrays could not be used ({error}): they are made again."
-    with transaction.atomic():
+    with owned(claim):
         Linearization.objects.filter(pk=unusable.pk).update(
             state=Linearization.State.FAILED, features_file="", posterior_file=""
         )
@@ -108,30 +138,32 @@ def _linearize_again(project: Project, unusable: Linearization, error: Exception
     delete_files([unusable])
 
 
-def _swap(project: Project, waiting: Linearization) -> ProjectState | None:
+def _swap(project: Project, claim: Claim, waiting: Linearization) -> ProjectState | None:
     """Make a new linearisation live with every label there is, its rankings and all, in one transaction."""
+    make_room(waiting)
     try:
-        fresh = open_state(waiting)
+        fresh = open_state(waiting, claim=claim)
         conditioning.read_everything(fresh, project)
         regularizing.choose_ridge_anew(fresh, force=True)
     except UNUSABLE as error:
-        _linearize_again(project, waiting, error)
-        return _held(project)
+        _linearize_again(project, claim, waiting, error)
+        return None
     leases = reading.live_leases(project)
     conditioning.hold_leases(fresh, {lease.image.row for lease in leases})
     regularizing.measure(fresh, force=True)
-    prepared = [one for batch in ranking.prepare_for_leases(fresh, project, leases) for one in batch]
+    prepared = [ranking.prepare_after(fresh, project, one) for one in ranking.wanted(fresh, project, leases)]
     present = ranking.prepare_present(fresh, project)
     save_checkpoint(fresh, project)
     _make_live(project, fresh, [*prepared, present])
     fresh.written = _fingerprint(project, fresh, leases)
+    fresh.prepared = {lease.image_id: fresh.written for lease in leases}
     return fresh
 
 
 def _make_live(project: Project, fresh: ProjectState, prepared: list[ranking.Prepared]) -> None:
     now, states = timezone.now(), [Linearization.State.LIVE, Linearization.State.READY]
     others = Linearization.objects.filter(project=project, state__in=states).exclude(pk=fresh.linearization.pk)
-    with transaction.atomic():
+    with owned(fresh.claim, memory_bytes=bytes_of(fresh), problem=""):
         old = list(others)
         others.update(state=Linearization.State.RETIRED, retired_at=now, features_file="", posterior_file="")
         fresh.linearization.state, fresh.linearization.live_at = Linearization.State.LIVE, now
@@ -142,37 +174,74 @@ def _make_live(project: Project, fresh: ProjectState, prepared: list[ranking.Pre
     delete_strays(project)
 
 
-def _pass(project: Project, held: ProjectState) -> list[Query]:
-    """Labels first, then leases, then the rankings for the images on lease, then everything that can wait."""
+def _pass(project: Project, held: ProjectState, begin: float, seconds: float) -> list[Query]:
+    """Labels first, then leases, then the rankings for the images on lease, then everything that can wait.
+
+    `held.written` is None afterwards when there was no time for all rankings.
+    """
     conditioning.read_unread(held, project)
     leases = reading.live_leases(project)
     conditioning.hold_leases(held, {lease.image.row for lease in leases})
     fingerprint = _fingerprint(project, held, leases)
     if fingerprint == held.written:
         return leases
-    _prepare_leases(project, held, leases)
+    held.written = None
+    complete = _prepare_leases(project, held, leases, fingerprint, begin + seconds)
     if regularizing.choose_ridge_anew(held):
-        _prepare_leases(project, held, leases)
+        held.prepared.clear()
+        complete = _prepare_leases(project, held, leases, fingerprint, begin + seconds)
     present = ranking.prepare_present(held, project)
     regularizing.measure(held)
-    fields = ["label_count", "leave_one_out_accuracy", "relative_ridge", "ridge_label_ids"]
-    if len(held.known) - held.saved_at >= CHECKPOINT_EVERY:
-        save_checkpoint(held, project)
-        fields.append("posterior_file")
-    with transaction.atomic():
-        _forget_rankings(project)
-        _write(project, held, [present])
-        held.linearization.save(update_fields=fields)
-    held.written = fingerprint
+    _store(project, held, present, begin)
+    held.written = fingerprint if complete else None
+    held.prepared = {image_id: held.prepared.get(image_id) for image_id in {lease.image_id for lease in leases}}
     return leases
 
 
-def _prepare_leases(project: Project, held: ProjectState, leases: list[Query]) -> None:
-    """Compute first, then write: the web waits for no ranking, and the write lock is held for milliseconds."""
-    for batch in ranking.prepare_for_leases(held, project, leases):
-        if batch:
-            with transaction.atomic():
-                ranking.write(project, held.linearization, batch, held.known_ranges())
+def _store(project: Project, held: ProjectState, present: ranking.Prepared, begin: float) -> None:
+    """Write what a pass found, and now and then a checkpoint: the file first, then the row that says it counts."""
+    fields = ["label_count", "leave_one_out_accuracy", "relative_ridge", "ridge_label_ids"]
+    old = held.linearization.posterior_file
+    if len(held.known) - held.saved_at >= CHECKPOINT_EVERY:
+        save_checkpoint(held, project)
+        fields.append("posterior_file")
+    held.memory_bytes = bytes_of(held)
+    spent = time.monotonic() - begin
+    with owned(held.claim, memory_bytes=held.memory_bytes, passes=F("passes") + 1, pass_seconds=spent):
+        _forget_rankings(project)
+        _write(project, held, [present])
+        held.linearization.save(update_fields=fields)
+    if old and old != held.linearization.posterior_file:
+        resolve(old).unlink(missing_ok=True)
+
+
+def _prepare_leases(
+    project: Project, held: ProjectState, leases: list[Query], fingerprint: object, until: float
+) -> bool:
+    """Compute first, then write: the web waits for no ranking, and the write lock is held for milliseconds.
+
+    Returns whether there was time for all that are out of date; those that nobody has yet are always made.
+    """
+    stale = {lease.image_id for lease in leases if held.prepared.get(lease.image_id) != fingerprint}
+    ready: list[ranking.Prepared] = []
+    written_at = time.monotonic()
+    for one in ranking.wanted(held, project, leases, among=stale):
+        if one.again and time.monotonic() > until:
+            _write_rankings(project, held, ready, fingerprint)
+            return False
+        ready.append(ranking.prepare_after(held, project, one))
+        if time.monotonic() - written_at > WRITE_SECONDS:
+            _write_rankings(project, held, ready, fingerprint)
+            ready, written_at = [], time.monotonic()
+    _write_rankings(project, held, ready, fingerprint)
+    return True
+
+
+def _write_rankings(project: Project, held: ProjectState, ready: list[ranking.Prepared], fingerprint: object) -> None:
+    if ready:
+        with owned(held.claim):
+            ranking.write(project, held.linearization, ready, held.known_ranges())
+    held.prepared.update({one.image_id: fingerprint for one in ready if one.image_id is not None})
 
 
 def _fingerprint(project: Project, held: ProjectState, leases: list[Query]) -> object:

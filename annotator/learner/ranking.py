@@ -1,6 +1,6 @@
 """The rankings that are prepared: for each image out on a lease and every answer it may get, and as things stand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -32,29 +32,42 @@ class Prepared:
     answers: Answers
 
 
-def prepare_for_leases(state: ProjectState, project: Project, leases: list[Query]) -> Iterator[list[Prepared]]:
-    """Rank what follows every answer to the images on a lease: in a first batch those that have no ranking yet.
+@dataclass(frozen=True)
+class Wanted:
+    """A ranking that is to be made; `again` where the image has one that is out of date."""
+
+    image: Image
+    open_rows: torch.Tensor  # (N,) bool, what its annotators may be given
+    top: int
+    again: bool
+
+
+def wanted(
+    state: ProjectState, project: Project, leases: list[Query], *, among: Collection[int] | None = None
+) -> list[Wanted]:
+    """List the rankings that images on a lease need (`among` these ids): first where there is none, then the oldest.
 
     Before the first network is trained the order of diversity serves, and no answer needs a ranking.
     """
     inside = [lease for lease in leases if lease.image.row < state.posterior.size]
+    inside = [lease for lease in inside if among is None or lease.image_id in among]
     if state.network_number == 0 or not inside:
-        return
+        return []
     answered = reading.answered_rows(project, {lease.session.user_id for lease in inside})
     open_rows = candidates(state, project)
     theirs = {lease.image: open_rows.clone() for lease in inside}
     for lease in inside:
         theirs[lease.image][[row for row in answered[lease.session.user_id] if row < len(open_rows)]] = False
-    ranked = set(Ranking.objects.filter(project=project, image__in=theirs).values_list("image_id", flat=True))
-    for has_one in (False, True):
-        images = [image for image in theirs if (image.pk in ranked) is has_one]
-        yield [prepare_after(state, project, image, theirs[image], top=TOP + len(leases)) for image in images]
+    ranked = Ranking.objects.filter(project=project, image__in=theirs).order_by("updated_at")
+    place = {image_id: place for place, image_id in enumerate(ranked.values_list("image_id", flat=True))}
+    ordered = sorted(theirs, key=lambda image: place.get(image.pk, -1))
+    top = TOP + len(leases)
+    return [Wanted(image, theirs[image], top, again=image.pk in place) for image in ordered]
 
 
-def prepare_after(
-    state: ProjectState, project: Project, image: Image, open_rows: torch.Tensor, *, top: int
-) -> Prepared:
+def prepare_after(state: ProjectState, project: Project, ranking: Wanted) -> Prepared:
     """Rank what follows every answer to one image, from one covariance: it does not depend on the answer."""
+    image, open_rows, top = ranking.image, ranking.open_rows, ranking.top
     answers: list[int | None] = [*range(state.posterior.classes), None]
     if project.strategy == Project.Strategy.RANDOM:
         rankings = _random_after(state, project, image.row, answers, open_rows, top)

@@ -11,7 +11,7 @@ from django.db import transaction
 from alcore.posterior import PosteriorError
 from alcore.store import StoreError
 from annotator.actions.sending import send_task
-from annotator.learner import conditioning, reading
+from annotator.learner import conditioning, ownership, reading
 from annotator.learner.files import resolve
 from annotator.learner.reading import Votes
 from annotator.learner.state import ProjectState, fresh_posterior, open_state, read_checkpoint, save_checkpoint
@@ -117,6 +117,7 @@ def _replace(project: Project, state: ProjectState) -> None:
     old = state.linearization.posterior_file
     save_checkpoint(state, project, name=f"posterior-{state.linearization.pk}-{time.time_ns()}.safetensors")
     with transaction.atomic():
+        ownership.revoke(project)  # what the learner has in memory counts no longer
         Linearization.objects.filter(pk=state.linearization.pk).update(
             posterior_file=state.linearization.posterior_file
         )

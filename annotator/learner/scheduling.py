@@ -2,9 +2,8 @@
 
 import math
 
-from django.db import transaction
-
 from annotator import jobs
+from annotator.learner.ownership import owned
 from annotator.learner.state import ProjectState
 from annotator.models import Job, LabelClass, Linearization, NetworkVersion, Project
 
@@ -19,7 +18,7 @@ def train_when_due(project: Project, held: ProjectState) -> None:
         return
     if jobs.is_open(project, Job.Kind.TRAIN) or _is_swapping(project):
         return
-    with transaction.atomic():
+    with owned(held.claim):
         version = NetworkVersion.objects.create(project=project, number=newest.number + 1, label_count=labels)
         jobs.start(project, Job.Kind.TRAIN, options={"network_version": version.pk})
 

@@ -12,6 +12,7 @@ from alcore.posterior import Posterior, PosteriorError, load_posterior, make_pos
 from alcore.regularization import RegularizationError, mean_diagonal
 from alcore.store import StoreError
 from annotator.learner.files import folder, relative, resolve
+from annotator.learner.ownership import Claim, nobodys
 from annotator.learner.reading import Votes
 from annotator.models import Linearization, Project
 from annotator.models.id_ranges import Ranges, expand, to_ranges
@@ -34,11 +35,12 @@ UNUSABLE = (
 class ProjectState:
     """The posterior of one linearisation and the ids of all annotations that were read for it.
 
-    `outside` are those about images that came after the linearisation: read, but not in the posterior. `foreign` are
-    ids of other projects between this one's.
+    `claim` is the learner's right to write it. `outside` are those about images that came after the linearisation:
+    read, but not in the posterior. `foreign` are ids of other projects between this one's.
     """
 
     linearization: Linearization
+    claim: Claim
     arrays: Arrays
     posterior: Posterior
     mean_diagonal: float
@@ -51,7 +53,10 @@ class ProjectState:
     ridge_chosen_at: int = 0
     measured_at: int = 0
     saved_at: int = 0
-    written: object = None
+    saves: int = 0
+    memory_bytes: int = 0
+    written: object = None  # what all rankings were made of
+    prepared: dict[int, object] = field(default_factory=dict)  # what each image's ranking was made of
 
     @property
     def network_number(self) -> int:
@@ -70,7 +75,9 @@ def one_hot(index: int, posterior: Posterior) -> torch.Tensor:  # (K,)
     return torch.eye(posterior.classes, dtype=posterior.mean.dtype)[index]
 
 
-def open_state(linearization: Linearization, *, checkpoint: bool = True) -> ProjectState:
+def open_state(
+    linearization: Linearization, *, claim: Claim | None = None, checkpoint: bool = True
+) -> ProjectState:
     """Load the arrays of a linearisation and its checkpoint; without a sound one the posterior has no labels yet.
 
     Raises one of UNUSABLE when the arrays cannot be used.
@@ -83,7 +90,8 @@ def open_state(linearization: Linearization, *, checkpoint: bool = True) -> Proj
         posterior = fresh_posterior(arrays, ridge=ridge)
     elif posterior.ridge != ridge:  # it was chosen again after the checkpoint
         posterior.set_ridge_(ridge)
-    return ProjectState(linearization, arrays, posterior, kbar, known, saved_at=len(known))
+    claim = claim or nobodys(linearization.project_id)
+    return ProjectState(linearization, claim, arrays, posterior, kbar, known, saved_at=len(known))
 
 
 def fresh_posterior(arrays: Arrays, *, ridge: float) -> Posterior:
@@ -110,9 +118,18 @@ def read_checkpoint(linearization: Linearization, arrays: Arrays) -> tuple[Poste
 
 
 def save_checkpoint(state: ProjectState, project: Project, *, name: str = "") -> None:
-    """Write labels and the ids read to one file, in one step: no crash can lose a label or count it twice."""
-    path = folder(project) / (name or f"posterior-{state.linearization.pk}.safetensors")
+    """Write labels and the ids read to one file, in one step: no crash can lose a label or count it twice.
+
+    Each file has a name of its own, with the owner's token in it: a learner that no longer is the owner overwrites
+    nothing, and which file counts the database says.
+    """
+    state.saves += 1
+    path = folder(project) / (name or _checkpoint_name(state))
     header = {"known_ids": to_ranges(state.known), "linearization": state.linearization.pk}
     state.posterior.save(path, header=header)
     state.linearization.posterior_file = relative(path)
     state.saved_at = len(state.known)
+
+
+def _checkpoint_name(state: ProjectState) -> str:
+    return f"posterior-{state.linearization.pk}-{state.claim.token}-{state.saves}.safetensors"

@@ -2,7 +2,7 @@
 
 from annotator.models.annotation import Annotation, Query
 from annotator.models.job import Job, WorkerHeartbeat
-from annotator.models.learner import AuditDraw, ColdStart, Linearization, NetworkVersion, Ranking
+from annotator.models.learner import AuditDraw, ColdStart, Linearization, NetworkVersion, Ownership, Ranking
 from annotator.models.pool import Image, LabelClass
 from annotator.models.project import Membership, Project
 from annotator.models.session import AnnotationSession
@@ -18,6 +18,7 @@ __all__ = [
     "Linearization",
     "Membership",
     "NetworkVersion",
+    "Ownership",
     "Project",
     "Query",
     "Ranking",

@@ -43,7 +43,7 @@ class Job(models.Model):
 
 
 class WorkerHeartbeat(models.Model):
-    """When each kind of worker was last seen alive."""
+    """When each worker was last seen alive, and what a learner's holds in memory: arrays of how many projects."""
 
     class Kind(models.TextChoices):
         LEARNER = "learner", "Learner"
@@ -54,6 +54,10 @@ class WorkerHeartbeat(models.Model):
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
+    memory_bytes = models.PositiveBigIntegerField(default=0)
+    memory_limit_bytes = models.PositiveBigIntegerField(default=0)
+    projects_held = models.PositiveIntegerField(default=0)
+    evictions = models.PositiveIntegerField(default=0)
 
     def __str__(self) -> str:
         return self.name

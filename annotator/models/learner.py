@@ -75,6 +75,31 @@ class Linearization(models.Model):
         return f"{self.network_version} linearised"
 
 
+class Ownership(models.Model):
+    """Which learner keeps a project's posterior, one at a time ("": nobody), and what that takes.
+
+    `token` grows with each hand-over: who writes with an older one writes nothing. `beats` grows while the owner lives;
+    other learners look whether it does, and never at the time of day. `problem` says in words why the learner cannot
+    hold the project.
+    """
+
+    project = models.OneToOneField(Project, on_delete=models.CASCADE, related_name="ownership")
+    worker = models.CharField(max_length=150, blank=True)
+    token = models.PositiveBigIntegerField(default=0)
+    beats = models.PositiveBigIntegerField(default=0)
+    renewed_at = models.DateTimeField(null=True)
+    memory_bytes = models.PositiveBigIntegerField(default=0)
+    passes = models.PositiveBigIntegerField(default=0)
+    pass_seconds = models.FloatField(null=True)
+    problem = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["worker"])]
+
+    def __str__(self) -> str:
+        return f"{self.project} with {self.worker or 'nobody'}"
+
+
 class Ranking(models.Model):
     """The next queries for every answer to `image`, which is out on a lease; with no image, those of this moment.
 

@@ -132,3 +132,35 @@ def test_rows_that_do_not_add_up_or_cannot_be_made_leave_the_old_file(tmp_path):
     store.write(path, {"other": torch.zeros(2)}, {})
     with pytest.raises(store.StoreCorruptError, match="does not hold rows"):
         store.read_rows(path)
+
+
+def test_numbers_that_were_changed_on_the_disk_are_noticed(tmp_path):
+    path = tmp_path / "x"
+    store.write(path, {"a": torch.arange(100.0)}, {})
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(store.StoreCorruptError, match="checksum of a"):
+        store.read(path)
+
+
+def test_what_was_read_stays_whatever_happens_to_the_file(tmp_path):
+    path = tmp_path / "x"
+    store.write(path, {"a": torch.arange(100_000.0)}, {})
+    read, _ = store.read(path)
+    with path.open("r+b") as file:
+        file.truncate(100)
+    assert torch.equal(read["a"], torch.arange(100_000.0))
+
+
+def test_a_file_of_before_there_were_checksums_is_read(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(save({"a": torch.ones(2)}, metadata={"foresight": '{"version": 1, "header": {}}'}))
+    assert torch.equal(store.read(path)[0]["a"], torch.ones(2))
+
+
+def test_empty_and_single_numbers_have_checksums_too(tmp_path):
+    store.write(tmp_path / "x", {"none": torch.zeros(0, 3), "one": torch.tensor(3.0)}, {})
+    read, _ = store.read(tmp_path / "x")
+    assert read["none"].shape == (0, 3)
+    assert float(read["one"]) == 3.0

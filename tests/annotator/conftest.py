@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from alcore.training import TrainingOptions
 from annotator import learner
-from annotator.learner import absorbing
+from annotator.learner import holding, ownership
 from annotator.models import Image, Job, LabelClass, Membership, Project
 from tests.annotator.learner_steps import label_rows
 
@@ -61,8 +61,9 @@ def add_scan(project: Project, row: int, pixels) -> Image:
 @pytest.fixture(autouse=True)
 def learner_forgets(monkeypatch: pytest.MonkeyPatch):
     """Each test begins with a learner that has nothing in memory, on one thread as in the worker."""
-    absorbing.STATES.clear()
-    absorbing.SEEN.clear()
+    holding.STATES.clear()
+    holding.SEEN.clear()
+    ownership.SIGHTS.clear()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

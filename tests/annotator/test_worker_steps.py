@@ -1,56 +1,63 @@
-"""A worker says that it is alive and asks for its sweep, one at a time, whatever it is busy with."""
+"""A worker says that it is alive and what it holds; a learner has a queue and passes of its own."""
 
 import os
 import threading
-import time
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.app.amqp import Queues
 from django.db import DatabaseError
-from kombu.exceptions import OperationalError
+from django.utils import timezone
 
-from annotator.actions import workers
+from annotator.actions import sending, workers
+from annotator.learner import ownership, turns
+from annotator.learner.identity import this_worker
 from annotator.models import WorkerHeartbeat
 from config import worker_steps
 from config.celery import app
-from config.worker_steps import Repeater, SweepTimer, beat
+from config.worker_steps import Passes, Repeater, beat
 
 
-def worker_on(*queues: str, sent: list[dict[str, Any]] | None = None, error: Exception | None = None) -> Any:
+def worker_on(*queues: str) -> Any:
     """Return what a step sees of a worker: its application, its queues, its name."""
-
-    def send_task(name: str, **options: Any) -> None:
-        if error is not None:
-            raise error
-        assert sent is not None
-        sent.append({"name": name, **options})
-
     amqp = SimpleNamespace(queues=SimpleNamespace(consume_from=dict.fromkeys(queues)))
-    return SimpleNamespace(app=SimpleNamespace(amqp=amqp, send_task=send_task), hostname="worker@lab")
-
-
-def sweep_timer() -> SweepTimer:
-    return SweepTimer(worker_on("learner"))
-
-
-def ended(name: str) -> SimpleNamespace:
-    return SimpleNamespace(name=name)
+    return SimpleNamespace(app=SimpleNamespace(amqp=amqp), hostname="worker@lab")
 
 
 @pytest.mark.django_db
 def test_a_beat_is_recorded_for_each_kind_of_work_and_renewed() -> None:
     beat(["learner", "training"], "worker@lab")
     first = {row.name: row for row in WorkerHeartbeat.objects.all()}
+    learner, training = f"learner@lab.{os.getpid()}", f"training@lab.{os.getpid()}"
     assert {name: (row.kind, row.pid) for name, row in first.items()} == {
-        "learner@lab": ("learner", os.getpid()),
-        "training@lab": ("training", os.getpid()),
+        learner: ("learner", os.getpid()),
+        training: ("training", os.getpid()),
     }
     beat(["learner"], "worker@lab")
     second = {row.name: row for row in WorkerHeartbeat.objects.all()}
     assert set(second) == set(first)
-    assert second["learner@lab"].seen_at > first["learner@lab"].seen_at
-    assert second["training@lab"].seen_at == first["training@lab"].seen_at
+    assert second[learner].seen_at > first[learner].seen_at
+    assert second[training].seen_at == first[training].seen_at
+
+
+@pytest.mark.django_db
+def test_a_beat_reports_the_memory_of_a_learner_and_its_limit(settings: Any) -> None:
+    settings.LEARNER_MEMORY_MB = 7
+    beat(["learner", "training"], "worker@lab")
+    limits = dict(WorkerHeartbeat.objects.values_list("kind", "memory_limit_bytes"))
+    assert limits == {"learner": 7 * 1024**2, "training": 0}
+
+
+@pytest.mark.django_db
+def test_workers_that_are_long_gone_are_forgotten_when_a_new_one_comes() -> None:
+    for name, hours in (("learner@old.1", 30), ("learner@other.2", 1)):
+        then = timezone.now() - timedelta(hours=hours)
+        WorkerHeartbeat.objects.create(kind="learner", name=name, pid=1, started_at=then, seen_at=then)
+    beat(["learner"], "worker@lab")
+    names = set(WorkerHeartbeat.objects.values_list("name", flat=True))
+    assert names == {"learner@other.2", f"learner@lab.{os.getpid()}"}
 
 
 @pytest.mark.django_db
@@ -76,59 +83,45 @@ def test_the_clock_goes_on_while_a_long_task_holds_the_worker() -> None:
     assert not repeater.thread.is_alive()
 
 
-def test_a_sweep_is_sent_to_the_learner_and_is_void_when_nobody_reads_it() -> None:
-    sent: list[dict[str, Any]] = []
-    sweep_timer().send(worker_on("learner", sent=sent).app)
-    assert sent == [{"name": "annotator.tasks.sweep", "queue": "learner", "expires": 60.0, "retry": False}]
-
-
-def test_no_second_sweep_is_sent_while_the_first_waits_or_runs() -> None:
-    sent: list[dict[str, Any]] = []
-    timer, worker = sweep_timer(), worker_on("learner", sent=sent)
-    timer.send(worker.app)
-    timer.send(worker.app)
-    timer.sweep_ended(sender=ended("annotator.tasks.absorb_labels"))
-    timer.send(worker.app)
-    assert len(sent) == 1
-    timer.sweep_ended(sender=ended("annotator.tasks.sweep"))
-    timer.send(worker.app)
-    assert len(sent) == 2
-
-
-def test_a_sweep_that_was_lost_is_sent_again_once_it_would_be_void(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[dict[str, Any]] = []
-    timer, worker = sweep_timer(), worker_on("learner", sent=sent)
-    timer.send(worker.app)
-    now = time.monotonic()
-    monkeypatch.setattr(worker_steps.time, "monotonic", lambda: now + worker_steps.SWEEP_LIFETIME - 1)
-    timer.send(worker.app)
-    assert len(sent) == 1
-    monkeypatch.setattr(worker_steps.time, "monotonic", lambda: now + worker_steps.SWEEP_LIFETIME + 1)
-    timer.send(worker.app)
-    assert len(sent) == 2
-
-
-@pytest.mark.parametrize("error", [OperationalError("no broker"), OSError("disk full")])
-def test_a_broker_that_fails_is_asked_again_at_the_next_tick(
-    error: Exception, caplog: pytest.LogCaptureFixture
+def test_a_learner_reads_a_queue_of_its_own_and_hands_its_projects_over_when_it_stops(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sent: list[dict[str, Any]] = []
-    timer = sweep_timer()
-    timer.send(worker_on("learner", error=error).app)
-    assert str(error) in caplog.text
-    timer.send(worker_on("learner", sent=sent).app)
-    assert len(sent) == 1
+    happened: list[object] = []
+    queues = Queues()
+    queues.select_add(queues.new_missing("learner"))
+    parent = SimpleNamespace(app=SimpleNamespace(amqp=SimpleNamespace(queues=queues)))
+    monkeypatch.setattr(turns, "start_loop", lambda: "the loop")
+    monkeypatch.setattr(turns, "stop_loop", happened.append)
+    monkeypatch.setattr(sending, "delete_queue", happened.append)
+    monkeypatch.setattr(worker_steps, "renew", lambda: None)
+    step = Passes(parent)
+    step.start(parent)
+    assert this_worker() in queues
+    step.stop(parent)
+    assert happened == ["the loop", this_worker()]
 
 
-def test_only_a_worker_of_the_learner_queue_sends_sweeps() -> None:
-    assert sweep_timer().include_if(worker_on("learner"))
-    assert sweep_timer().include_if(worker_on("training", "learner"))
-    assert not sweep_timer().include_if(worker_on("training"))
+def test_only_a_worker_of_the_learner_queue_makes_passes() -> None:
+    assert Passes(worker_on("learner")).include_if(worker_on("learner"))
+    assert Passes(worker_on("learner")).include_if(worker_on("training", "learner"))
+    assert not Passes(worker_on("training")).include_if(worker_on("training"))
+
+
+def test_a_renewal_that_the_database_refuses_is_logged_and_not_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> None:
+        raise DatabaseError("database is locked")
+
+    monkeypatch.setattr(ownership, "renew", refuse)
+    monkeypatch.setattr(worker_steps, "connections", SimpleNamespace(close_all=lambda: None))
+    worker_steps.renew()
+    assert "database is locked" in caplog.text
 
 
 def test_workers_load_the_steps() -> None:
-    names = {"ThreadLimit", "Heartbeat", "SweepTimer"}
-    assert app.steps["worker"] == {f"config.worker_steps:{name}" for name in names}
+    names = {"ThreadLimit", "Heartbeat", "Passes"}
+    assert {f"config.worker_steps:{name}" for name in names} <= app.steps["worker"]
     assert all(hasattr(worker_steps, name) for name in names)
 
 

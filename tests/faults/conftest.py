@@ -1,4 +1,4 @@
-"""A real server on a data folder of its own, with a small pool and people who label it: its parts are killed and more."""
+"""A real server on a data folder of its own, with a small pool and people who label it."""
 
 import os
 import subprocess

@@ -53,7 +53,7 @@ class Annotator:
         return self.card
 
     def label(self, count: int = 1, *, patience: float = 120.0) -> None:
-        """Label `count` images, each until it is acknowledged; AssertionError when that takes longer than `patience`."""
+        """Label `count` images, each until it is acknowledged. AssertionError after `patience` seconds."""
         for _ in range(count):
             self._label_one(patience)
 

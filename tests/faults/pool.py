@@ -1,6 +1,6 @@
 """A small project for the fault tests, made in a server's database before or while it runs: run as a program.
 
-    python -m tests.faults.pool SLUG COUNT NAME...
+python -m tests.faults.pool SLUG COUNT NAME...
 """
 
 import os

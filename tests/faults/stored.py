@@ -1,6 +1,6 @@
 """What a server's database holds, as JSON: run as a program with that server's environment, whatever its database.
 
-    python -m tests.faults.stored SLUG
+python -m tests.faults.stored SLUG
 """
 
 import json

@@ -1,0 +1,128 @@
+"""Whose turn it is: a learner with many projects serves each in turn, however many messages tell of one.
+
+A message only says that a project has something new. It is put down here at once, so that messages never pile up and a
+hundred of them are one pass; the passes are made by one thread, which also sweeps, whether the broker works or not.
+"""
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import connections
+
+from annotator.actions.sending import forward
+from annotator.learner import ownership
+from annotator.learner.absorbing import absorb
+from annotator.learner.holding import STATES, forget
+from annotator.learner.sweeping import sweep
+
+log = logging.getLogger(__name__)
+
+TASK = "annotator.tasks.absorb_labels"
+PASS_SECONDS = 0.5  # then others have their turn, and what is left of this project is done in its next one
+RECOVERY_SECONDS = 1.0
+
+
+class Turns:
+    """Projects that wait: asked for twice, one waits once; whoever was served longest ago comes first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[int, contextvars.Context] = {}
+        self._served: dict[int, int] = {}
+        self._count = 0
+
+    def ask(self, project_id: int) -> None:
+        """Put a project down for a pass. What is logged in it carries the context of who asked first."""
+        with self._changed:
+            self._waiting.setdefault(project_id, contextvars.copy_context())
+            self._changed.notify()
+
+    def next(self, *, seconds: float) -> tuple[int, contextvars.Context] | None:
+        """Return the project whose turn it is; None when nobody asks within this time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting, timeout=max(seconds, 0.0)):
+                return None
+            chosen = min(self._waiting, key=lambda project_id: self._served.get(project_id, 0))
+            self._count += 1
+            self._served[chosen] = self._count
+            return chosen, self._waiting.pop(chosen)
+
+
+class Loop:
+    """The thread that makes the passes, one after the other, and sweeps every few seconds."""
+
+    def __init__(self, *, serve: Callable[..., bool] = absorb, sweep: Callable[..., None] = sweep) -> None:
+        self.turns = Turns()
+        self.serve, self.sweep = serve, sweep
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="passes", daemon=True)
+        self._swept_at = -float("inf")
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def stop(self, *, seconds: float = 2.0) -> None:
+        """Let the present pass end, no longer than this."""
+        self.stopping.set()
+        self.thread.join(timeout=seconds)
+
+    def _run(self) -> None:
+        while not self.stopping.is_set():
+            self.step()
+        connections.close_all()
+
+    def step(self, *, idle_seconds: float = 0.25) -> None:
+        """Sweep when that is due, or serve who is next; trouble is logged, and looked at again at the next sweep."""
+        due = self._swept_at + settings.SWEEP_SECONDS - time.monotonic()
+        turn = None if due <= 0 else self.turns.next(seconds=min(due, idle_seconds))
+        try:
+            if due <= 0:
+                self._swept_at = time.monotonic()
+                self.sweep(serve=self.turns.ask)
+            elif turn is not None:
+                project_id, context = turn
+                if context.run(self.serve, project_id, seconds=PASS_SECONDS):
+                    self.turns.ask(project_id)
+        except Exception:
+            self._recover(turn[0] if turn else None)
+
+    def _recover(self, project_id: int | None) -> None:
+        """One project's trouble is not the others', and a database that went away is connected to anew."""
+        log.exception("a pass failed: %s", "sweep" if project_id is None else f"project {project_id}")
+        if project_id is not None:
+            forget(project_id)
+        connections.close_all()
+        self.stopping.wait(RECOVERY_SECONDS)
+
+
+LOOPS: list[Loop] = []  # the one of this process, where it is a learner's worker
+
+
+def start_loop() -> Loop:
+    """Start this process's loop: from now on messages are answered by turns."""
+    loop = Loop()
+    LOOPS[:] = [loop]
+    loop.start()
+    return loop
+
+
+def stop_loop(loop: Loop) -> None:
+    """Stop it, and give the projects back, so that another learner has them at once."""
+    loop.stop()
+    LOOPS.clear()
+    ownership.release()
+
+
+def ask(project_id: int) -> None:
+    """Have something new absorbed: by the learner whose project it is, here by turns, or now where no loop runs."""
+    owner = None if project_id in STATES else ownership.other_owner(project_id)
+    if owner is not None:
+        forward(owner, TASK, project_id)
+    elif LOOPS:
+        LOOPS[0].turns.ask(project_id)
+    else:
+        absorb(project_id)
