@@ -20,6 +20,7 @@ NEVER_PAGES = {
     "annotate-answer",
     "annotate-heartbeat",
     "annotate-leave",
+    "annotate-reserve",
     "annotate-undo",
     "project-accounts",
     "project-classes",
@@ -29,7 +30,7 @@ NEVER_PAGES = {
     "project-role",
 }
 # No person waits for the reply of these: there is nobody to send to the login page, and nothing to tell.
-BY_SCRIPT = {"annotate-heartbeat", "annotate-leave"}
+BY_SCRIPT = {"annotate-heartbeat", "annotate-leave", "annotate-reserve"}
 ANSWERS = {"annotate-answer", "annotate-correct"}
 NOT_RECORDED = (
     "You were not signed in any more, so {what} was not recorded. Sign in, and do it again on the page that opens."

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from annotator.views import account, annotate, exports, health, images, media, people, progress, projects
+from annotator.views import account, annotate, exports, health, images, media, people, progress, projects, reserve
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -53,6 +53,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         "projects/<slug:slug>/annotate/<uuid:session_id>/preload/<uuid:query_id>/",
         annotate.annotate_preload,
         name="annotate-preload",
+    ),
+    # views/reserve.py
+    path(
+        "projects/<slug:slug>/annotate/<uuid:session_id>/reserve/", reserve.annotate_reserve, name="annotate-reserve"
     ),
     # views/account.py
     path("sign-in/", account.SignIn.as_view(), name="login"),

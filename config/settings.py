@@ -229,6 +229,7 @@ LOGGING = {
 # How the queue behaves.
 LEASE_SECONDS = env.int("FORESIGHT_LEASE_SECONDS", 300)
 LEASE_GRACE_SECONDS = 20
+RESERVE_SIZE = env.int("FORESIGHT_RESERVE_SIZE", 20)  # cards a tab may go on with when it is offline
 SWEEP_SECONDS = 3.0
 LEARNER_MEMORY_MB = env.int("FORESIGHT_LEARNER_MEMORY_MB", 0)  # of arrays in one learner; 0: a share of the machine's
 WORKER_STALE_SECONDS = 30

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from annotator.actions import leasing
+from annotator.actions import leasing, reserving
 from annotator.actions.sending import send_task
 from annotator.models import Annotation, AnnotationSession, LabelClass, Membership, Project, Query
 from annotator.models.answer import MAX_COMMENT, MAX_SECONDS, Answer
@@ -59,7 +59,8 @@ def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Ans
 
     The same client key again returns the tab's present card and changes nothing. Raises PayloadMismatchError when that
     key came with another answer, UnknownClassError, UnknownQueryError, and QueryClosedError (with the present card)
-    when the query was answered before. An answer whose lease has ended is kept as an extra opinion, marked late.
+    when the query was answered before. An answer whose lease has ended, or to an image of the reserve that somebody
+    else has or had meanwhile, is kept as an extra opinion, marked late.
     """
     try:
         following = _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
@@ -95,8 +96,12 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
         client_key=client_key,
     )
     send_task("annotator.tasks.absorb_labels", session.project_id)
-    # After a late answer the tab may have another image on lease already; on time, the one it had is closed just now.
-    present = labelling.live_query(session) if late else None
+    present = None
+    if late or query.kind == Query.Kind.RESERVE:  # the tab may have another image on lease, or even this one
+        Query.objects.filter(session=session, image=query.image_id, state=Query.State.LEASED).update(
+            state=Query.State.RELEASED, closed_at=timezone.now()
+        )
+        present = labelling.live_query(session)
     return present or leasing.take_next(session=session, follows=annotation)
 
 
@@ -123,19 +128,22 @@ def _check_same(earlier: Annotation, answer: Answer, label_class: LabelClass | N
 
 def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, bool]:
     """Close the query by a conditional update whose row count decides who was first; say whether the answer is late."""
-    now = timezone.now()
     mine = Query.objects.filter(pk=query_id, session=session)
-    on_time = mine.filter(state=Query.State.LEASED).update(state=Query.State.ANSWERED, closed_at=now) == 1
+    closed = {"state": Query.State.ANSWERED, "closed_at": timezone.now()}
+    on_time = mine.filter(state=Query.State.LEASED).update(**closed) == 1
     query = mine.first()
     if query is None:
         raise UnknownQueryError("This tab was never given this image.")
     if on_time:
         return query, False
+    if query.kind == Query.Kind.RESERVE:
+        closed["number"] = leasing.next_number(session)
+    else:
+        del closed["closed_at"]  # it says when the lease ended
     standing = labelling.current_annotations(session.project).filter(user=session.user, image_id=query.image_id)
-    if query.state == Query.State.ANSWERED or standing.exists():
+    if mine.exclude(state=Query.State.ANSWERED).update(**closed) == 0 or standing.exists():
         raise _AlreadyAnsweredError
-    mine.update(state=Query.State.ANSWERED)
-    return query, True
+    return query, query.kind != Query.Kind.RESERVE or reserving.is_taken(query)
 
 
 def _seconds(query: Query, answer: Answer) -> float:
@@ -189,7 +197,7 @@ def _lease_again(session: AnnotationSession, taken_back: Annotation) -> Query | 
             session=session,
             image=taken_back.image,
             slot=leasing.free_slot(taken_back.image),
-            number=session.queries.count() + 1,
+            number=leasing.next_number(session),
             kind=Query.Kind.UNDO,
             source="undo",
             strategy=before.strategy if before else "",

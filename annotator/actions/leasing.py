@@ -4,12 +4,12 @@ import random
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import islice
+from itertools import groupby, islice
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Case, IntegerField, Max, QuerySet, Value, When
 from django.utils import timezone
 
 from annotator.actions.sending import send_task
@@ -23,10 +23,11 @@ from annotator.models import (
     Query,
 )
 from annotator.queries import labelling
-from annotator.queries.candidates import Candidate, candidates, open_images
+from annotator.queries.candidates import Candidate, candidates, held_elsewhere, open_images
 from annotator.queries.cards import Card, build_card
 
-BATCH = 16
+FIRST_BATCH, BATCH = 4, 16
+RANKED = ("prepared", "present")  # sources that do not look at what other tabs keep in reserve
 
 
 @transaction.atomic
@@ -65,19 +66,22 @@ def renew(*, session: AnnotationSession) -> bool:
 
 @transaction.atomic
 def shorten(*, session: AnnotationSession) -> None:
-    """Let the lease of a tab that was left end soon; a reload within that time keeps the card."""
+    """Let the lease and the reserve of a tab that was left end soon; a reload within that time keeps the card."""
     until = timezone.now() + timedelta(seconds=settings.LEASE_GRACE_SECONDS)
-    leases = Query.objects.filter(session=session, state=Query.State.LEASED, lease_until__gt=until)
-    leases.update(lease_until=until)
+    states = [Query.State.LEASED, Query.State.HELD]
+    Query.objects.filter(session=session, state__in=states, lease_until__gt=until).update(lease_until=until)
 
 
-def close_expired(*, project: Project, keep: AnnotationSession | None = None) -> int:
+def close_expired(*, project: Project) -> int:
     """Close the leases whose time is over: a constraint cannot see time, so this runs before every new lease."""
     now = timezone.now()
     over = Query.objects.filter(project=project, state=Query.State.LEASED, lease_until__lte=now)
-    if keep is not None:
-        over = over.exclude(session=keep)
     return over.update(state=Query.State.EXPIRED, closed_at=now)
+
+
+def next_number(session: AnnotationSession) -> int:
+    """Return the number of the tab's next card, from 1."""
+    return (session.queries.aggregate(last=Max("number"))["last"] or 0) + 1
 
 
 def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Query | None:
@@ -86,10 +90,10 @@ def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Quer
     close_expired(project=project)
     if not project.classes.all():
         return None
-    number = (session.queries.aggregate(last=Max("number"))["last"] or 0) + 1
+    number = next_number(session)
     live = labelling.live_linearization(project)
     draw = random.Random(f"{session.seed}:{number}")  # noqa: S311 - a repeatable draw, not a secret
-    order = candidates(project, user=session.user, live=live, follows=follows, draw=draw)
+    order = candidates(session, live=live, follows=follows, draw=draw)
     for candidate, image in _open(order, session):
         query = _lease(candidate, image, session=session, number=number, live=live, follows=follows)
         if query is not None:
@@ -98,12 +102,40 @@ def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Quer
 
 
 def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[tuple[Candidate, Image]]:
-    """Keep the candidates this annotator may have, asking the database for a handful at a time."""
-    size = 4
-    while batch := list(islice(order, size)):
-        free = open_images(session.project, session.user).defer("metadata").in_bulk([item.image_id for item in batch])
-        yield from ((item, free[item.image_id]) for item in batch if item.image_id in free)
+    """Yield the candidates this annotator may have, in order; of a ranking, what other tabs keep in reserve last."""
+    images = open_images(session.project, session.user).defer("metadata").alias(held=held_elsewhere(session))
+    for source, of_source in groupby(order, key=lambda candidate: candidate.source):
+        if source in RANKED:
+            again: list[Candidate] = []
+            yield from _pick(of_source, images.filter(held=False), passed=again)
+            yield from _pick(iter(again), images)
+        else:
+            yield from _pick(of_source, images)
+
+
+def _pick(
+    order: Iterator[Candidate], images: QuerySet[Image], *, passed: list[Candidate] | None = None
+) -> Iterator[tuple[Candidate, Image]]:
+    """Ask the database for the best of a handful at a time.
+
+    On PostgreSQL the image is locked, and one that another request is just leasing is skipped; `passed` collects
+    what was not yielded.
+    """
+    size = FIRST_BATCH
+    while batch := {candidate.image_id: candidate for candidate in reversed(list(islice(order, size)))}:
+        while image := _best(images, list(reversed(batch))):
+            yield batch.pop(image.pk), image
+        if passed is not None:
+            passed += reversed(batch.values())
         size = BATCH
+
+
+def _best(images: QuerySet[Image], image_ids: list[int]) -> Image | None:
+    if not image_ids:
+        return None
+    places = [When(pk=pk, then=Value(place)) for place, pk in enumerate(image_ids)]
+    ordered = images.filter(pk__in=image_ids).order_by(Case(*places, output_field=IntegerField()))
+    return ordered.select_for_update(skip_locked=True, of=("self",), no_key=True).first()
 
 
 def _lease(

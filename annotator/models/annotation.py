@@ -18,6 +18,9 @@ class Query(models.Model):
     `known_ids` are the annotations that the ranking behind this card had taken in, the answer it was prepared for
     included; `follows` is the annotator's last answer when the card was chosen. Whether a card was *prepared* and how
     many labels it was *behind* are read off these (queries.py), never off a flag.
+
+    A card of kind RESERVE is a soft hold: laid aside for a tab that may lose its connection, not seen by anybody, number
+    0 until it is answered. Nobody is kept from leasing its image.
     """
 
     class Kind(models.TextChoices):
@@ -26,9 +29,11 @@ class Query(models.Model):
         COLD_START = "cold_start", "Cold start"
         FALLBACK = "fallback", "Fallback"
         UNDO = "undo", "Back after undo"
+        RESERVE = "reserve", "From the reserve"
 
     class State(models.TextChoices):
         LEASED = "leased", "On lease"
+        HELD = "held", "In reserve"
         ANSWERED = "answered", "Answered"
         RELEASED = "released", "Handed back"
         EXPIRED = "expired", "Expired"
@@ -64,6 +69,11 @@ class Query(models.Model):
                 fields=["image", "slot"], condition=Q(state="leased"), name="one_live_lease_per_image_and_slot"
             ),
             models.UniqueConstraint(fields=["session"], condition=Q(state="leased"), name="one_live_lease_per_session"),
+            models.UniqueConstraint(fields=["image"], condition=Q(state="held"), name="one_soft_hold_per_image"),
+            models.CheckConstraint(condition=~Q(state="held") | Q(kind="reserve"), name="only_the_reserve_is_held"),
+            models.CheckConstraint(
+                condition=~(Q(state="leased") & Q(kind="reserve")), name="a_card_of_the_reserve_is_no_lease"
+            ),
         ]
         indexes = [
             models.Index(fields=["project", "state", "lease_until"]),

@@ -8,8 +8,19 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
-from annotator.models import Annotation, AuditDraw, ColdStart, Image, Linearization, Project, Query, Ranking
+from annotator.models import (
+    Annotation,
+    AnnotationSession,
+    AuditDraw,
+    ColdStart,
+    Image,
+    Linearization,
+    Project,
+    Query,
+    Ranking,
+)
 from annotator.models.id_ranges import Ranges, add, contains
 from annotator.queries import labelling
 
@@ -42,23 +53,38 @@ def answer_key(annotation: Annotation) -> str:
 
 
 def candidates(
-    project: Project,
+    session: AnnotationSession, *, live: Linearization | None, follows: Annotation | None, draw: random.Random
+) -> Iterator[Candidate]:
+    """Yield what could come next: an audit image by its share, then the ranking prepared for this answer, the last
+    ranking, the cold-start order, random images, and at last what other tabs keep in reserve."""
+    project = session.project
+    if draw.random() < project.audit_share:
+        yield from _audit(project)
+    if is_trained(live):
+        yield from _prepared(project, follows)
+    yield from coming_next(session, live=live, follows=follows, draw=draw)
+    yield from _held(session)
+
+
+def coming_next(
+    session: AnnotationSession,
     *,
-    user: User,
     live: Linearization | None,
     follows: Annotation | None,
     draw: random.Random,
+    tries: int = COLD_START_TRIES,
 ) -> Iterator[Candidate]:
-    """Yield what could come next: an audit image by its share, then the ranking prepared for this answer, the last
-    ranking, the cold-start order, and random images."""
-    if draw.random() < project.audit_share:
-        yield from _audit(project)
-    trained = live is not None and live.network_version.number >= 1
+    """Yield what would come next as things stand: the last ranking, the cold-start order, random images."""
+    trained = is_trained(live)
     if trained:
-        yield from _prepared(project, follows)
-        yield from _present(project, follows)
-    yield from _cold_start(project, user, trained=trained)
-    yield from _random(project, user, draw)
+        yield from _present(session.project, follows)
+    yield from _cold_start(session, trained=trained, tries=tries)
+    yield from _random(session, draw)
+
+
+def is_trained(live: Linearization | None) -> bool:
+    """Say whether a network that was trained on labels is live: before that, the order of diversity serves."""
+    return live is not None and live.network_version.number >= 1
 
 
 def _audit(project: Project) -> Iterator[Candidate]:
@@ -82,8 +108,8 @@ def _prepared(project: Project, follows: Annotation | None) -> Iterator[Candidat
     if ranking is None:
         return
     known_ids = add(ranking.known_ids, follows.pk)
-    for entry in ranking.answers.get(answer_key(follows), []):
-        yield _ranked(entry, ranking, project, kind=Query.Kind.RANKED, source="prepared", known_ids=known_ids)
+    entries = ranking.answers.get(answer_key(follows), [])
+    yield from _ranked(entries, ranking, project, kind=Query.Kind.RANKED, source="prepared", known_ids=known_ids)
 
 
 def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
@@ -92,35 +118,45 @@ def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate
         return
     knows_it = follows is None or contains(ranking.known_ids, follows.pk)
     kind = Query.Kind.RANKED if knows_it else Query.Kind.FALLBACK
-    for entry in ranking.answers.get("now", []):
-        yield _ranked(entry, ranking, project, kind=kind, source="present", known_ids=ranking.known_ids)
+    entries = ranking.answers.get("now", [])
+    yield from _ranked(entries, ranking, project, kind=kind, source="present", known_ids=ranking.known_ids)
 
 
 def _ranked(
-    entry: dict[str, object], ranking: Ranking, project: Project, *, kind: Query.Kind, source: str, known_ids: Ranges
-) -> Candidate:
-    share = 1.0 - project.audit_share
-    return Candidate(
-        image_id=entry["image"],  # type: ignore[arg-type]
-        kind=kind,
-        source=source,
-        strategy=ranking.strategy,
-        probability=share / max(_unlabelled_count(project), 1) if ranking.strategy == "random" else share,
-        score=entry.get("score"),  # type: ignore[arg-type]
-        moved=entry.get("moved"),  # type: ignore[arg-type]
-        flipped=entry.get("flipped"),  # type: ignore[arg-type]
-        prediction=entry.get("prediction"),  # type: ignore[arg-type]
-        known_ids=known_ids,
-    )
+    entries: list[dict[str, Any]],
+    ranking: Ranking,
+    project: Project,
+    *,
+    kind: Query.Kind,
+    source: str,
+    known_ids: Ranges,
+) -> Iterator[Candidate]:
+    probability = 1.0 - project.audit_share
+    if entries and ranking.strategy == "random":
+        probability /= max(_unlabelled_count(project), 1)
+    for entry in entries:
+        yield Candidate(
+            image_id=entry["image"],
+            kind=kind,
+            source=source,
+            strategy=ranking.strategy,
+            probability=probability,
+            score=entry.get("score"),
+            moved=entry.get("moved"),
+            flipped=entry.get("flipped"),
+            prediction=entry.get("prediction"),
+            known_ids=known_ids,
+        )
 
 
-def _cold_start(project: Project, user: User, *, trained: bool) -> Iterator[Candidate]:
+def _cold_start(session: AnnotationSession, *, trained: bool, tries: int) -> Iterator[Candidate]:
+    project = session.project
     kind = Query.Kind.FALLBACK if trained else Query.Kind.COLD_START
     present = Ranking.objects.filter(project=project, image=None).first()
     entries = present.answers.get("cold_start", []) if present else []
     predictions = {entry["image"]: entry["prediction"] for entry in entries}
-    waiting = ColdStart.objects.filter(project=project, image__in=open_images(project, user))
-    for row in waiting.order_by("position")[:COLD_START_TRIES]:
+    waiting = ColdStart.objects.filter(project=project, image__in=unheld_images(session))
+    for row in waiting.order_by("position")[:tries]:
         yield Candidate(
             image_id=row.image_id,
             kind=kind,
@@ -132,9 +168,10 @@ def _cold_start(project: Project, user: User, *, trained: bool) -> Iterator[Cand
         )
 
 
-def _random(project: Project, user: User, draw: random.Random) -> Iterator[Candidate]:
+def _random(session: AnnotationSession, draw: random.Random) -> Iterator[Candidate]:
     """Rejection sampling first, which is uniform and touches few rows; the list of all that are left at the end."""
-    images = open_images(project, user)
+    project = session.project
+    images = unheld_images(session)
     last = Image.objects.filter(project=project).order_by("-row").first()
     if last is None:
         return
@@ -158,8 +195,28 @@ def _random_candidate(image_id: int, project: Project, count: int) -> Candidate:
     )
 
 
+def _held(session: AnnotationSession) -> Iterator[Candidate]:
+    """Yield what other tabs keep in reserve: nobody waits for an image that somebody only might want."""
+    project = session.project
+    holds = Query.objects.filter(project=project, state=Query.State.HELD, image__in=open_images(project, session.user))
+    for hold in holds.exclude(session=session).order_by("-leased_at", "image"):
+        yield Candidate(
+            image_id=hold.image_id,
+            kind=Query.Kind.FALLBACK,
+            source="reserve",
+            strategy=hold.strategy,
+            probability=hold.selection_probability,
+            score=hold.score,
+            moved=hold.moved,
+            flipped=hold.flipped,
+            prediction=hold.prediction,
+            known_ids=hold.known_ids,
+        )
+
+
 def open_images(project: Project, user: User) -> QuerySet[Image]:
-    """Return the images that may be handed to this annotator: not answered by them, and with a free overlap slot."""
+    """Return the images that may be handed to this annotator: not answered by them, not in another tab of theirs, and
+    with a free overlap slot."""
     standing = Annotation.objects.filter(image_id=OuterRef("pk"), superseded_by=None)
     mine = standing.filter(user=user).exclude(kind=Annotation.Kind.WITHDRAW)
     labels = standing.filter(kind=Annotation.Kind.LABEL)
@@ -167,7 +224,23 @@ def open_images(project: Project, user: User) -> QuerySet[Image]:
     images = Image.objects.filter(~Exists(mine), project=project, deleted_at=None)
     if project.overlap == 1:
         return images.filter(~Exists(leases), ~Exists(labels))
-    return images.annotate(taken=_count(labels) + _count(leases)).filter(taken__lt=project.overlap)
+    taken = _count(labels) + _count(leases)
+    return (
+        images.filter(~Exists(leases.filter(session__user=user)))
+        .annotate(taken=taken)
+        .filter(taken__lt=project.overlap)
+    )
+
+
+def held_elsewhere(session: AnnotationSession) -> Exists:
+    """Say of an image whether another tab keeps it in reserve just now."""
+    holds = Query.objects.filter(image_id=OuterRef("pk"), state=Query.State.HELD, lease_until__gt=timezone.now())
+    return Exists(holds.exclude(session=session))
+
+
+def unheld_images(session: AnnotationSession) -> QuerySet[Image]:
+    """Return the open images that no other tab keeps in reserve."""
+    return open_images(session.project, session.user).exclude(held_elsewhere(session))
 
 
 def _count(rows: QuerySet[Any]) -> Coalesce:

@@ -16,10 +16,12 @@ STRATEGY_WORDS = {
     "entropy": "Entropy: the model is least sure of this one.",
     "random": "Random: drawn by chance, as this project's strategy says.",
 }
+RESERVE_WORDS = "From the reserve: laid aside before the connection failed, with the predictions of that moment."
 FALLBACK_WORDS = {
     "present": "From the last ranking: the one for your answer was not ready yet.",
     "cold_start": "From the order of diversity: no ranking is ready yet.",
     "random": "Drawn at random: no ranking is ready yet.",
+    "reserve": "Somebody keeps this one for the time without a connection: nothing else is left.",
 }
 # Who holds the images that are left: (a tab of one's own, another annotator) -> kind and words.
 ON_LEASE = {
@@ -87,7 +89,7 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
         recent=recent,
         progress=labelling.progress(session),
         reason=_reason(query, live) if query else "",
-        model_words=_model_words(live),
+        model_words=model_words(live),
         labels_behind=query.labels_behind if query else 0,
         prepared=query is not None and query.kind == Query.Kind.RANKED and labelling.is_prepared(query),
         can_undo=labelling.can_undo(session, recent),
@@ -110,6 +112,8 @@ def _reason(query: Query, live: Linearization | None) -> str:
         return "Cold start: unlike the images before it, while no network has been trained yet."
     if query.kind == Query.Kind.UNDO:
         return _undo_reason(query, live)
+    if query.kind == Query.Kind.RESERVE:
+        return RESERVE_WORDS
     if query.kind == Query.Kind.FALLBACK:
         return FALLBACK_WORDS[query.source]
     if query.strategy == "lookahead":
@@ -140,7 +144,8 @@ def _undo_reason(query: Query, live: Linearization | None) -> str:
     return words
 
 
-def _model_words(live: Linearization | None) -> str:
+def model_words(live: Linearization | None) -> str:
+    """Say which model chose a card."""
     if live is None:
         return "No model yet: the pool is being prepared."
     number = live.network_version.number

@@ -72,6 +72,12 @@ def prepared_share(project: Project) -> float | None:
     return sum(verdicts) / len(verdicts) if verdicts else None
 
 
+def cards_shown(project: Project) -> QuerySet[Query]:
+    """Return every card that somebody was shown: of the reserve, those that were answered."""
+    unseen = Q(kind=Query.Kind.RESERVE) & ~Q(state=Query.State.ANSWERED)
+    return Query.objects.filter(project=project).exclude(unseen)
+
+
 def live_linearization(project: Project) -> Linearization | None:
     return (
         Linearization.objects.select_related("network_version")

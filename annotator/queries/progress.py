@@ -146,7 +146,7 @@ def labels_behind(project: Project) -> dict[str, int] | None:
 
 
 def cards_by_kind(project: Project) -> list[tuple[str, int]]:
-    counts = Counter(dict(Query.objects.filter(project=project).values_list("kind").annotate(count=Count("pk"))))
+    counts = Counter(dict(labelling.cards_shown(project).values_list("kind").annotate(count=Count("pk"))))
     return [(str(kind.label), counts[kind.value]) for kind in Query.Kind if counts[kind.value]]
 
 

@@ -83,6 +83,7 @@ ROUTES: dict[str, list[Route]] = {
     "annotate-correct": [page(404, 422, 404, "slug", "session", "annotation", **POST)],
     "annotate-heartbeat": [Route((401, 404, 204, 404), ("slug", "session"), "post")],
     "annotate-leave": [Route((401, 404, 204, 404), ("slug", "session"), "post")],
+    "annotate-reserve": [Route((401, 404, 200, 404), ("slug", "session"), "post")],
     "annotate-preload": [page(404, 204, 404, "slug", "session", "query")],
     # The API.
     "api-projects": [api(200, 200, 200)],

@@ -1,0 +1,107 @@
+"""The reserve: images laid aside for a tab that may lose its connection, in soft holds that keep nobody from them."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from annotator.models import Annotation, AnnotationSession, Image, Linearization, Project, Query
+from annotator.queries import labelling, reserve
+from annotator.queries.candidates import Candidate
+
+# What a hold says about why: brought up to date whenever the ranking behind it has changed.
+REASONS = [
+    "source",
+    "strategy",
+    "score",
+    "moved",
+    "flipped",
+    "prediction",
+    "selection_probability",
+    "linearization",
+    "network_number",
+    "known_ids",
+    "labels_behind",
+]
+
+
+@transaction.atomic
+def refill(*, session: AnnotationSession) -> list[Query]:
+    """Hold for the tab the images that would come next, for as long as a lease lasts, and hand back the others.
+
+    Of one project it runs for one tab after the other: two tabs never wait for each other's holds in a circle.
+    """
+    project = Project.objects.select_for_update(no_key=True).get(pk=session.project_id)
+    _close_over(project)
+    live = labelling.live_linearization(project)
+    wanted = reserve.choose(session, live=live)
+    mine = {hold.image_id: hold for hold in Query.objects.filter(session=session, state=Query.State.HELD)}
+    _hand_back([hold for image_id, hold in mine.items() if image_id not in {image.pk for _, image in wanted}])
+    behind = _labels_behind(project, [candidate for candidate, _ in wanted])
+    new, changed, holds = [], [], []
+    for candidate, image in wanted:
+        hold = mine.get(image.pk)
+        if hold is None:
+            hold = Query(session=session, project=project, kind=Query.Kind.RESERVE, state=Query.State.HELD, number=0)
+            new.append(hold)
+        elif _is_outdated(hold, candidate, live):
+            changed.append(hold)
+        if hold.image_id is None or hold in changed:
+            _explain(hold, candidate, live, behind=behind)
+        hold.image, hold.linearization = image, live
+        holds.append(hold)
+    _keep(holds, new=new, changed=changed)
+    return holds
+
+
+def _close_over(project: Project) -> None:
+    now = timezone.now()
+    over = Query.objects.filter(project=project, state=Query.State.HELD, lease_until__lte=now)
+    over.update(state=Query.State.EXPIRED, closed_at=now)
+
+
+def _hand_back(holds: list[Query]) -> None:
+    if holds:
+        left = Query.objects.filter(pk__in=[hold.pk for hold in holds], state=Query.State.HELD)
+        left.update(state=Query.State.RELEASED, closed_at=timezone.now())
+
+
+def _labels_behind(project: Project, wanted: list[Candidate]) -> int:
+    """Count what the present ranking, the one ranking that holds come from, had not read."""
+    known_ids = next((candidate.known_ids for candidate in wanted if candidate.source == "present"), None)
+    return 0 if known_ids is None else labelling.labels_behind(project, known_ids=known_ids)
+
+
+def _is_outdated(hold: Query, candidate: Candidate, live: Linearization | None) -> bool:
+    before = (hold.source, hold.known_ids, hold.linearization_id)
+    return before != (candidate.source, candidate.known_ids, live.pk if live else None)
+
+
+def _explain(hold: Query, candidate: Candidate, live: Linearization | None, *, behind: int) -> None:
+    hold.source, hold.strategy, hold.score = candidate.source, candidate.strategy, candidate.score
+    hold.moved, hold.flipped, hold.prediction = candidate.moved, candidate.flipped, candidate.prediction
+    hold.selection_probability, hold.known_ids = candidate.probability, candidate.known_ids
+    hold.network_number = live.network_version.number if live else None
+    hold.labels_behind = behind if candidate.source == "present" else 0
+
+
+def _keep(holds: list[Query], *, new: list[Query], changed: list[Query]) -> None:
+    until = timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
+    for hold in holds:
+        hold.lease_until = until
+    Query.objects.bulk_create(new)
+    Query.objects.bulk_update(changed, REASONS)
+    kept = Query.objects.filter(pk__in=[hold.pk for hold in holds], state=Query.State.HELD)
+    kept.update(lease_until=until)
+
+
+def is_taken(query: Query) -> bool:
+    """Say whether others have, or have answered, as many times as is wanted, the image of a card of the reserve.
+
+    The image is locked: whoever is just leasing it has done so before or finds this answer.
+    """
+    Image.objects.select_for_update(no_key=True).get(pk=query.image_id)
+    labels = Annotation.objects.filter(image=query.image_id, superseded_by=None, kind=Annotation.Kind.LABEL)
+    leases = Query.objects.filter(image=query.image_id, state=Query.State.LEASED).exclude(session=query.session_id)
+    return labels.count() + leases.count() >= query.project.overlap

@@ -1,0 +1,39 @@
+"""Which images a tab keeps for the time without a connection: those that would come next."""
+
+import random
+from itertools import islice
+
+from django.conf import settings
+from django.utils import timezone
+
+from annotator.models import AnnotationSession, Image, Linearization, Query
+from annotator.queries.candidates import Candidate, coming_next, unheld_images
+
+MAX_HEADROOM = 20
+
+
+def choose(session: AnnotationSession, *, live: Linearization | None) -> list[tuple[Candidate, Image]]:
+    """Return the images to hold, the next first: from the rankings there are, nothing is computed here.
+
+    The very best are left to the tabs that label just now: they would be taken at once.
+    """
+    if not session.project.classes.all():
+        return []
+    headroom = min(2 * _other_tabs(session), MAX_HEADROOM)
+    wanted = settings.RESERVE_SIZE + headroom
+    draw = random.Random(f"{session.seed}:reserve")  # noqa: S311 - a repeatable draw, not a secret
+    order = coming_next(session, live=live, follows=None, draw=draw, tries=wanted)
+    images = unheld_images(session).defer("metadata")
+    found: dict[int, tuple[Candidate, Image]] = {}
+    while len(found) < wanted and (batch := list(islice(order, wanted))):
+        free = images.in_bulk([candidate.image_id for candidate in batch])
+        for candidate in batch:
+            if candidate.image_id in free:
+                found.setdefault(candidate.image_id, (candidate, free[candidate.image_id]))
+    chosen = list(found.values())
+    return (chosen[headroom:] + chosen[:headroom])[: settings.RESERVE_SIZE]
+
+
+def _other_tabs(session: AnnotationSession) -> int:
+    leases = Query.objects.filter(project=session.project_id, state=Query.State.LEASED, lease_until__gt=timezone.now())
+    return leases.exclude(session=session).count()

@@ -1,0 +1,460 @@
+"""The reserve of soft holds: what a tab may go on with offline, what it never takes from anybody, late answers."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from annotator.actions import labelling, leasing, reserving
+from annotator.models import Annotation, AuditDraw, ColdStart, Query, Ranking
+from annotator.models.answer import Answer
+from annotator.queries import labelling as reads
+from annotator.queries import progress
+from tests.annotator.labelling_steps import entry, label, make_live
+
+pytestmark = pytest.mark.django_db
+
+
+def tab_of(user, project):
+    session = leasing.open_session(user=user, project=project, device="test")
+    return session, leasing.current_card(session=session)
+
+
+def answer_hold(session, hold, index=1, key=None):
+    answer = Answer(kind="label", class_index=index)
+    return labelling.record_annotation(session=session, query_id=hold.pk, answer=answer, client_key=key or uuid4())
+
+
+def in_order(project, images):
+    """Let the order of diversity be this one."""
+    ColdStart.objects.filter(project=project).delete()
+    ColdStart.objects.bulk_create(
+        ColdStart(project=project, image=image, position=place) for place, image in enumerate(images)
+    )
+
+
+def run_out(*holds):
+    Query.objects.filter(pk__in=[hold.pk for hold in holds]).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+@pytest.fixture
+def pool(make_project):
+    project = make_project("pool", images=40)
+    in_order(project, project.images.order_by("row"))
+    return project
+
+
+def test_the_reserve_holds_the_twenty_images_that_would_come_next(pool, bob):
+    session, card = tab_of(bob, pool)
+    holds = reserving.refill(session=session)
+    assert card.query.image.row == 0
+    assert [hold.image.row for hold in holds] == list(range(1, 21))
+    assert {hold.state for hold in Query.objects.filter(kind=Query.Kind.RESERVE)} == {Query.State.HELD}
+
+
+def test_the_ranking_of_now_comes_before_the_order_of_diversity_and_keeps_its_reasons(pool, bob):
+    live = make_live(pool)
+    images = list(pool.images.order_by("row"))
+    session, _ = tab_of(bob, pool)
+    ranked = [entry(images[30], score=3.0), entry(images[25], score=2.0)]
+    Ranking.objects.create(
+        project=pool, image=None, linearization=live, strategy="lookahead", answers={"now": ranked}, known_ids=[[1, 9]]
+    )
+    holds = reserving.refill(session=session)
+    assert [hold.image.row for hold in holds][:3] == [30, 25, 1]
+    held = Query.objects.get(pk=holds[0].pk)
+    assert (held.source, held.strategy, held.score, held.known_ids) == ("present", "lookahead", 3.0, [[1, 9]])
+    assert held.prediction == [[0, 0.75], [1, 0.25]]
+    assert held.network_number == 1
+
+
+def test_a_second_refill_keeps_the_rows_and_prolongs_them(pool, bob):
+    session, _ = tab_of(bob, pool)
+    first = reserving.refill(session=session)
+    Query.objects.filter(state=Query.State.HELD).update(lease_until=timezone.now() + timedelta(seconds=5))
+    second = reserving.refill(session=session)
+    assert [hold.pk for hold in first] == [hold.pk for hold in second]
+    assert Query.objects.get(pk=first[0].pk).lease_until > timezone.now() + timedelta(seconds=200)
+
+
+def test_when_the_ranking_changes_the_held_cards_are_those_that_would_come_next_then(pool, bob):
+    live = make_live(pool)
+    images = list(pool.images.order_by("row"))
+    session, _ = tab_of(bob, pool)
+    kept = {hold.image.row: hold.pk for hold in reserving.refill(session=session)}
+    Ranking.objects.create(
+        project=pool,
+        image=None,
+        linearization=live,
+        strategy="lookahead",
+        answers={"now": [entry(images[5], score=8.0), entry(images[35])]},
+        known_ids=[[1, 4]],
+    )
+    holds = reserving.refill(session=session)
+    assert [hold.image.row for hold in holds][:3] == [5, 35, 1]
+    assert holds[0].pk == kept[5]
+    held = Query.objects.get(pk=kept[5])
+    assert (held.source, held.score, held.known_ids) == ("present", 8.0, [[1, 4]])
+    assert {query.image.row for query in Query.objects.filter(state=Query.State.RELEASED)} == {20}
+
+
+def test_two_tabs_never_hold_one_image_and_the_best_are_left_to_those_who_label(pool, alice, bob):
+    one, _ = tab_of(alice, pool)
+    other, _ = tab_of(bob, pool)
+    first = {hold.image.row for hold in reserving.refill(session=one)}
+    second = {hold.image.row for hold in reserving.refill(session=other)}
+    assert len(first) == 20
+    assert first.isdisjoint(second)
+    assert first.isdisjoint({2, 3})  # 0 and 1 are on lease, these come next for whoever answers first
+
+
+def test_the_database_refuses_a_second_hold_of_one_image(pool, alice, bob):
+    session, _ = tab_of(bob, pool)
+    hold = reserving.refill(session=session)[0]
+    other, _ = tab_of(alice, pool)
+    copy = Query(
+        project=pool,
+        session=other,
+        image=hold.image,
+        kind=Query.Kind.RESERVE,
+        state=Query.State.HELD,
+        strategy="",
+        source="",
+        lease_until=hold.lease_until,
+    )
+    with pytest.raises(IntegrityError), transaction.atomic():
+        copy.save(force_insert=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [(Query.Kind.RANKED, Query.State.HELD), (Query.Kind.RESERVE, Query.State.LEASED)]
+)
+def test_the_database_keeps_leases_and_holds_apart(pool, bob, kind, state):
+    session = leasing.open_session(user=bob, project=pool, device="")
+    wrong = Query(project=pool, session=session, image=pool.images.first(), kind=kind, state=state)
+    wrong.lease_until = timezone.now()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        wrong.save(force_insert=True)
+
+
+def test_others_are_given_other_images_while_there_are_any(pool, alice, bob):
+    session, _ = tab_of(bob, pool)
+    held = {hold.image_id for hold in reserving.refill(session=session)}
+    other, card = tab_of(alice, pool)
+    for _ in range(10):
+        assert card.query.image_id not in held
+        card = label(other, card, 0)
+
+
+def test_a_ranking_for_the_answer_goes_on_with_what_nobody_holds(pool, alice, bob):
+    live = make_live(pool)
+    session, _ = tab_of(bob, pool)
+    held = reserving.refill(session=session)
+    other, card = tab_of(alice, pool)
+    free = pool.images.get(row=33)
+    ranking = [entry(hold.image) for hold in held[:6]] + [entry(free)]
+    Ranking.objects.create(
+        project=pool, image=card.query.image, linearization=live, strategy="lookahead", answers={"0": ranking}
+    )
+    following = label(other, card, 0)
+    assert following.query.image == free
+    assert following.query.source == "prepared"
+
+
+def test_a_ranking_held_by_others_as_a_whole_is_still_better_than_anything_else(pool, alice, bob):
+    live = make_live(pool)
+    session, _ = tab_of(bob, pool)
+    held = reserving.refill(session=session)
+    other, card = tab_of(alice, pool)
+    answers = {"0": [entry(hold.image) for hold in held[3:12]]}
+    Ranking.objects.create(
+        project=pool, image=card.query.image, linearization=live, strategy="lookahead", answers=answers
+    )
+    following = label(other, card, 0)
+    assert following.query.image == held[3].image
+    assert following.query.kind == Query.Kind.RANKED
+
+
+def test_nobody_is_starved_when_all_that_is_left_is_held(make_project, alice, bob):
+    project = make_project("few", images=4)
+    session, card = tab_of(bob, project)
+    held = {hold.image_id for hold in reserving.refill(session=session)}
+    assert len(held) == 3
+    other, theirs = tab_of(alice, project)
+    seen = set()
+    while theirs.query is not None:
+        assert theirs.query.source == "reserve"
+        assert "nothing else is left" in theirs.reason
+        seen.add(theirs.query.image_id)
+        theirs = label(other, theirs, 0)
+    assert seen == held
+    assert theirs.empty.kind == "all_on_lease"
+
+
+def test_a_tab_is_given_the_images_of_its_own_reserve(pool, bob):
+    session, card = tab_of(bob, pool)
+    reserving.refill(session=session)
+    following = label(session, card, 0)
+    assert following.query.image.row == 1
+    assert 1 not in {hold.image.row for hold in reserving.refill(session=session)}
+
+
+def test_audit_images_are_drawn_whoever_holds_them(make_project, alice, bob):
+    project = make_project("audited", images=6, audit_share=1.0)
+    live = make_live(project)
+    session, _ = tab_of(bob, project)
+    hold = reserving.refill(session=session)[0]
+    AuditDraw.objects.create(
+        project=project, image=hold.image, linearization=live, prediction=[[0, 1.0]], unlabelled_count=6
+    )
+    _, card = tab_of(alice, project)
+    assert (card.query.kind, card.query.image) == (Query.Kind.AUDIT, hold.image)
+
+
+def test_holds_are_never_counted_as_seen(pool, bob):
+    session, card = tab_of(bob, pool)
+    reserving.refill(session=session)
+    assert reads.cards_shown(pool).count() == 1
+    assert progress.cards_by_kind(pool) == [("Cold start", 1)]
+    assert reads.prepared_share(pool) is None
+    assert label(session, card, 0).query.number == 2
+    assert reads.preload_images(card.query) == []
+
+
+def test_a_hold_ends_like_a_lease_and_then_another_tab_may_hold_the_image(pool, alice, bob):
+    session, card = tab_of(bob, pool)
+    holds = reserving.refill(session=session)
+    run_out(*holds)
+    other, theirs = tab_of(alice, pool)
+    assert theirs.query.image == holds[0].image
+    again = reserving.refill(session=other)
+    assert {hold.image.row for hold in again} == set(range(4, 24))
+    assert Query.objects.get(pk=holds[5].pk).state == Query.State.EXPIRED
+
+
+def test_leaving_the_page_hands_the_reserve_back_soon(pool, bob):
+    session, _ = tab_of(bob, pool)
+    reserving.refill(session=session)
+    leasing.shorten(session=session)
+    latest = Query.objects.filter(session=session).latest("lease_until")
+    assert latest.lease_until <= timezone.now() + timedelta(seconds=20)
+    reserving.refill(session=session)
+    assert Query.objects.filter(state=Query.State.HELD, lease_until__lt=timezone.now() + timedelta(30)).count() == 20
+
+
+def test_an_answer_to_a_held_image_is_on_time_numbered_and_the_lease_stays(pool, bob):
+    session, card = tab_of(bob, pool)
+    hold = reserving.refill(session=session)[4]
+    after = answer_hold(session, hold, 2)
+    annotation = Annotation.objects.get()
+    assert (annotation.image, annotation.label_class.index, annotation.late) == (hold.image, 2, False)
+    assert after.query == card.query
+    answered = Query.objects.get(pk=hold.pk)
+    assert (answered.state, answered.kind, answered.number) == (Query.State.ANSWERED, Query.Kind.RESERVE, 2)
+    assert progress.cards_by_kind(pool) == [("Cold start", 1), ("From the reserve", 1)]
+
+
+def test_answers_of_a_minute_offline_are_recorded_in_order_each_once(pool, bob):
+    session, card = tab_of(bob, pool)
+    holds = reserving.refill(session=session)[:5]
+    label(session, card, 0)
+    keys = [uuid4() for _ in holds]
+    for _ in range(2):  # the second time as after a reply that was lost
+        for number, (hold, key) in enumerate(zip(holds, keys, strict=True)):
+            after = answer_hold(session, hold, number % 3, key)
+    rows = list(Annotation.objects.order_by("pk").values_list("image__row", "label_class__index", "late"))
+    assert rows == [(0, 0, False), (1, 0, False), (2, 1, False), (3, 2, False), (4, 0, False), (5, 1, False)]
+    assert after.query.image.row == 6
+    assert Query.objects.filter(session=session, state=Query.State.LEASED).count() == 1
+
+
+def test_the_lease_of_the_very_image_that_was_answered_offline_is_given_up(pool, bob):
+    session, card = tab_of(bob, pool)
+    hold = reserving.refill(session=session)[0]
+    following = label(session, card, 0)
+    assert following.query.image == hold.image
+    after = answer_hold(session, hold)
+    assert after.query.image != hold.image
+    assert Annotation.objects.filter(image=hold.image).count() == 1
+    assert not Annotation.objects.get(image=hold.image).late
+    assert Query.objects.get(pk=following.query.pk).state == Query.State.RELEASED
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["on lease to somebody else", "labelled by somebody else"])
+def test_a_hold_taken_meanwhile_is_an_extra_opinion(make_project, alice, bob, answered):
+    project = make_project("few", images=2)
+    session, card = tab_of(bob, project)
+    hold = reserving.refill(session=session)[0]
+    other, theirs = tab_of(alice, project)
+    assert theirs.query.image == hold.image
+    if answered:
+        label(other, theirs, 0)
+    answer_hold(session, hold, 1)
+    if not answered:
+        label(other, theirs, 0)
+    late = {row.user.username: row.late for row in Annotation.objects.all()}
+    assert late == {"alice": False, "bob": True}
+    assert reads.current_labels(project).count() == 2
+
+
+def test_a_hold_that_ended_is_answered_on_time_while_nobody_took_the_image(pool, alice, bob):
+    session, _ = tab_of(bob, pool)
+    other, _ = tab_of(alice, pool)
+    hold = reserving.refill(session=session)[2]
+    run_out(hold)
+    reserving.refill(session=other)
+    assert Query.objects.get(pk=hold.pk).state == Query.State.EXPIRED
+    answer_hold(session, hold)
+    assert not Annotation.objects.get().late
+
+
+def test_a_hold_handed_back_before_the_page_knew_is_still_answered(pool, bob):
+    session, _ = tab_of(bob, pool)
+    hold = reserving.refill(session=session)[0]
+    Query.objects.filter(pk=hold.pk).update(state=Query.State.RELEASED, closed_at=timezone.now())
+    answer_hold(session, hold)
+    assert Annotation.objects.get().image == hold.image
+
+
+def test_a_held_image_is_answered_once_even_with_two_keys(pool, bob):
+    session, _ = tab_of(bob, pool)
+    hold = reserving.refill(session=session)[0]
+    answer_hold(session, hold)
+    with pytest.raises(labelling.QueryClosedError):
+        answer_hold(session, hold, 2)
+    assert Annotation.objects.get().label_class.index == 1
+
+
+def test_an_image_labelled_in_another_tab_of_ones_own_is_not_labelled_again_from_the_reserve(make_project, bob):
+    project = make_project("few", images=2)
+    session, _ = tab_of(bob, project)
+    hold = reserving.refill(session=session)[0]
+    second, card = tab_of(bob, project)
+    assert card.query.image == hold.image
+    label(second, card, 0)
+    with pytest.raises(labelling.QueryClosedError):
+        answer_hold(session, hold, 2)
+    assert Annotation.objects.get().label_class.index == 0
+
+
+def test_undo_after_the_connection_is_back_takes_an_answer_of_the_reserve_back(pool, bob):
+    session, _ = tab_of(bob, pool)
+    hold = reserving.refill(session=session)[3]
+    answer_hold(session, hold)
+    back = labelling.undo(session=session, client_key=uuid4())
+    assert back.query.image == hold.image
+    assert back.query.number == 3
+    assert reads.current_labels(pool).count() == 0
+
+
+def test_with_overlap_the_reserve_keeps_the_number_of_opinions(make_project, alice, bob, charlie):
+    from annotator.models import Membership
+
+    project = make_project("twice", images=2, overlap=2)
+    Membership.objects.create(user=charlie, project=project)
+    session, _ = tab_of(bob, project)
+    hold = reserving.refill(session=session)[0]
+    for user in (alice, charlie):
+        tab, card = tab_of(user, project)
+        while card.query and card.query.image != hold.image:
+            card = label(tab, card, 0)
+        label(tab, card, 0)
+    assert reads.current_labels(project).filter(image=hold.image).count() == 2
+    answer_hold(session, hold)
+    assert Annotation.objects.get(user=bob).late
+
+
+def test_with_overlap_the_first_opinions_from_the_reserve_are_on_time(make_project, alice, bob):
+    project = make_project("twice", images=3, overlap=2)
+    session, _ = tab_of(bob, project)
+    hold = reserving.refill(session=session)[0]
+    tab, card = tab_of(alice, project)
+    while card.query.image != hold.image:
+        card = label(tab, card, 0)
+    label(tab, card, 0)
+    answer_hold(session, hold)
+    assert not Annotation.objects.get(user=bob).late
+
+
+def test_two_tabs_of_one_person_never_have_one_image_even_where_two_opinions_are_wanted(make_project, bob):
+    project = make_project("twice", images=2, overlap=2)
+    cards = [tab_of(bob, project)[1] for _ in range(3)]
+    assert cards[0].query.image != cards[1].query.image
+    assert cards[2].empty.kind == "on_lease_to_you"
+
+
+def test_the_reserve_of_a_project_without_classes_is_empty(make_project, bob):
+    project = make_project("bare", images=3)
+    project.classes.all().delete()
+    session = leasing.open_session(user=bob, project=project, device="")
+    assert reserving.refill(session=session) == []
+
+
+def test_the_reply_says_what_the_page_needs_and_hides_predictions_where_they_are_hidden(pool, bob, as_user):
+    live = make_live(pool)
+    image = pool.images.get(row=30)
+    session, _ = tab_of(bob, pool)
+    Ranking.objects.create(
+        project=pool, image=None, linearization=live, strategy="lookahead", answers={"now": [entry(image)]}
+    )
+    address = reverse("annotate-reserve", args=[pool.slug, session.pk])
+    first = as_user(bob).post(address).json()["cards"][0]
+    assert first == {
+        "query": str(Query.objects.get(image=image, state=Query.State.HELD).pk),
+        "image": image.pk,
+        "src": reverse("image-file", args=[image.pk, image.sha256[:16]]),
+        "width": 32,
+        "height": 32,
+        "prediction": [[0, 0.75], [1, 0.25]],
+        "reason": "From the reserve: laid aside before the connection failed, with the predictions of that moment.",
+        "model": "Network 1, trained on 0 labels, linearised · labels behind: 0",
+    }
+    type(pool).objects.update(hide_predictions=True)
+    assert as_user(bob).post(address).json()["cards"][0]["prediction"] is None
+
+
+def test_the_reserve_only_answers_post_and_only_to_its_own_person(pool, bob, alice, charlie, as_user):
+    session, _ = tab_of(bob, pool)
+    address = reverse("annotate-reserve", args=[pool.slug, session.pk])
+    assert as_user(bob).get(address).status_code == 405
+    assert as_user(alice).post(address).status_code == 404
+    assert as_user(charlie).post(address).status_code == 404
+
+
+def statements_of(act):
+    with CaptureQueriesContext(connection) as captured:
+        act()
+    return len(captured)
+
+
+def test_the_reserve_costs_the_answer_not_one_statement(pool, bob, as_user):
+    session, card = tab_of(bob, pool)
+    client = as_user(bob)
+    address = reverse("annotate-answer", args=[pool.slug, session.pk])
+
+    def post(query):
+        form = {"query": query.pk, "answer": "label:1", "client_key": uuid4()}
+        return client.post(address, form, headers={"HX-Request": "true"})
+
+    post(card.query)
+    without = statements_of(lambda: post(reads.live_query(session)))
+    reserving.refill(session=session)
+    assert statements_of(lambda: post(reads.live_query(session))) == without
+    assert without <= 26
+
+
+def test_the_statements_of_a_refill_do_not_grow_with_the_reserve(make_project, bob, settings):
+    counts = []
+    for size in (3, 20):
+        settings.RESERVE_SIZE = size
+        project = make_project(f"of{size}", images=40)
+        in_order(project, project.images.order_by("row"))
+        session, _ = tab_of(bob, project)
+        first = statements_of(lambda session=session: reserving.refill(session=session))
+        counts.append((first, statements_of(lambda session=session: reserving.refill(session=session))))
+    assert counts[0] == counts[1]
+    assert max(counts[0]) <= 18
