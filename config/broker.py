@@ -116,6 +116,11 @@ class FolderChannel(virtual.Channel):
         folder = queue_folder(self.root, queue)
         return sum(take_message(folder / name) is not None for name in message_names(folder))
 
+    def _delete(self, queue: str, *_binding: Any, **_options: Any) -> None:
+        self._purge(queue)
+        with contextlib.suppress(OSError):  # another writer was quicker than the purge
+            queue_folder(self.root, queue).rmdir()
+
 
 class FolderTransport(virtual.Transport):
     """kombu's transport over folders; the option `folder` says where they are."""

@@ -166,3 +166,14 @@ def test_size_and_purge_count_the_messages_of_one_queue(tmp_path: Path) -> None:
         assert channel._size("learner") == 2
         assert channel._purge("learner") == 2
         assert (channel._size("learner"), channel._size("training")) == (0, 1)
+
+
+def test_a_deleted_queue_leaves_nothing_and_can_be_used_again(tmp_path: Path) -> None:
+    with open_folder(tmp_path) as connection:
+        send(connection, "learner.gone", [1, 2])
+        queue = direct_queue("learner.gone")(connection.default_channel)
+        queue.declare()
+        queue.delete()
+        assert not (tmp_path / "learner.gone").exists()
+        send(connection, "learner.gone", [3])
+        assert len(message_names(tmp_path / "learner.gone")) == 1

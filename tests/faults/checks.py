@@ -8,7 +8,6 @@
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,11 +23,10 @@ PATIENCE = 120.0
 
 def run_with(server: RunningServer, *command: str, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
     """Run a program of this repository in the server's environment: on its database, its files and its broker."""
-    variables = {**os.environ, **server.environment}
     return subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
-        env=variables,
+        env=server.environment,
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -36,12 +34,34 @@ def run_with(server: RunningServer, *command: str, seconds: float = 300.0) -> su
     )
 
 
+READERS: dict[int, subprocess.Popen[str]] = {}  # by the server's process: starting one for each look is slow
+
+
 def stored(server: RunningServer, slug: str) -> dict[str, Any]:
-    """Return what the database holds of a project."""
-    done = run_with(server, "-m", "tests.faults.stored", slug)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    """Return what the database holds of a project, or {"error": "..."} while it cannot be reached."""
+    reader = READERS.get(server.process.pid)
+    if reader is None:
+        reader = READERS[server.process.pid] = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.stored"],
+            cwd=ROOT,
+            env=server.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    reader.stdin.write(f"{slug}\n")
+    reader.stdin.flush()
+    found: dict[str, Any] = json.loads(reader.stdout.readline())
     return found
+
+
+def stop_reading(server: RunningServer) -> None:
+    """End the process that `stored` has started for this server."""
+    reader = READERS.pop(server.process.pid, None)
+    if reader is not None:
+        reader.communicate(timeout=30)
 
 
 def wait_until(happened: Callable[[], Any], *, what: str, seconds: float = PATIENCE, server: RunningServer) -> Any:
@@ -72,6 +92,7 @@ def check_answers(server: RunningServer, *, slug: str, annotators: Sequence[Anno
     """Every acknowledged answer is stored exactly once and as it was given; where one label an image is wanted, no
     image has two but by an answer that was late."""
     found = stored(server, slug)
+    assert "error" not in found, found
     acknowledged = [(person.name, answer) for person in annotators for answer in person.acknowledged]
     assert acknowledged, "no answer was acknowledged: there is nothing to check"
     times = Counter((row["user"], row["client_key"]) for row in found["annotations"])
@@ -105,8 +126,8 @@ def wait_until_read(server: RunningServer, *, slug: str, seconds: float = PATIEN
 
     def read() -> dict[str, Any] | None:
         found = stored(server, slug)
-        labelled = {row["image"] for row in found["annotations"] if row["kind"] == "label"}
-        return found if found["label_count"] == len(labelled) else None
+        labelled = {row["image"] for row in found.get("annotations", []) if row["kind"] == "label"}
+        return found if found.get("label_count") == len(labelled) else None
 
     found: dict[str, Any] = wait_until(read, what="that the learner read every label", seconds=seconds, server=server)
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.server import ROOT, RunningServer, running_server
-from tests.faults.checks import stored, wait_until
+from tests.faults.checks import stop_reading, stored, wait_until
 from tests.faults.people import Annotator
 
 SLUG = "digits"
@@ -44,12 +44,13 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
         make_data(folder, variables, count=count)
         context = running_server(data=folder, environment=variables)
         server = context.__enter__()
-        running.append(context)
-        wait_until(lambda: stored(server, SLUG)["network"] is not None, what="the first model", server=server)
+        running.append((context, server))
+        wait_until(lambda: stored(server, SLUG).get("network") is not None, what="the first model", server=server)
         return server
 
     yield start
-    for context in reversed(running):
+    for context, server in reversed(running):
+        stop_reading(server)
         context.__exit__(None, None, None)
 
 

@@ -1,6 +1,8 @@
 """What a server's database holds, as JSON: run as a program with that server's environment, whatever its database.
 
-python -m tests.faults.stored SLUG
+python -m tests.faults.stored
+
+It reads a project's slug a line and answers with a line: what is stored, or {"error": "..."} while the database is away.
 """
 
 import json
@@ -57,4 +59,12 @@ if __name__ == "__main__":
     import django
 
     django.setup()
-    print(json.dumps(what_is_stored(sys.argv[1])))
+    from django.db import Error, connections
+
+    for line in sys.stdin:
+        try:
+            found = what_is_stored(line.strip())
+        except Error as error:
+            found = {"error": str(error)}
+        connections.close_all()
+        print(json.dumps(found), flush=True)
