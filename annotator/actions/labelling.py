@@ -137,7 +137,7 @@ def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, boo
     if on_time:
         return query, False
     if query.kind == Query.Kind.RESERVE:
-        closed["number"] = leasing.next_number(session)
+        closed["number"] = reserving.take_number(query)
     else:
         del closed["closed_at"]  # it says when the lease ended
     standing = labelling.current_annotations(session.project).filter(user=session.user, image_id=query.image_id)

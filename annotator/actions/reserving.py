@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from annotator.actions import leasing
 from annotator.models import Annotation, AnnotationSession, Image, Linearization, Project, Query
 from annotator.queries import labelling, reserve
 from annotator.queries.candidates import Candidate
@@ -94,6 +95,17 @@ def _keep(holds: list[Query], *, new: list[Query], changed: list[Query]) -> None
     Query.objects.bulk_update(changed, REASONS)
     kept = Query.objects.filter(pk__in=[hold.pk for hold in holds], state=Query.State.HELD)
     kept.update(lease_until=until)
+
+
+def take_number(query: Query) -> int:
+    """Return the number of a card of the reserve that was answered: the one of the card that waits on lease, which
+    moves on by one, or is handed back, never shown, when it is this very image."""
+    number = leasing.next_number(query.session)
+    waiting = Query.objects.filter(session=query.session, state=Query.State.LEASED)
+    again = waiting.filter(image=query.image_id)
+    if again.update(state=Query.State.RELEASED, closed_at=timezone.now(), number=0):
+        return number - 1
+    return number - waiting.update(number=number)
 
 
 def is_taken(query: Query) -> bool:

@@ -67,15 +67,14 @@ def prepared_share(project: Project) -> float | None:
     not count. None before the first such card.
     """
     wanted = Q(kind=Query.Kind.RANKED) | Q(kind=Query.Kind.FALLBACK, network_number__gte=1)
-    cards = Query.objects.filter(wanted, project=project).only("kind", "follows_id", "known_ids")
+    cards = cards_shown(project).filter(wanted).only("kind", "follows_id", "known_ids")
     verdicts = [card.kind == Query.Kind.RANKED and is_prepared(card) for card in cards.iterator()]
     return sum(verdicts) / len(verdicts) if verdicts else None
 
 
 def cards_shown(project: Project) -> QuerySet[Query]:
-    """Return every card that somebody was shown: of the reserve, those that were answered."""
-    unseen = Q(kind=Query.Kind.RESERVE) & ~Q(state=Query.State.ANSWERED)
-    return Query.objects.filter(project=project).exclude(unseen)
+    """Return every card that somebody was shown: what is held in reserve has no number until it is answered."""
+    return Query.objects.filter(project=project, number__gt=0)
 
 
 def live_linearization(project: Project) -> Linearization | None:

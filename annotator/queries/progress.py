@@ -137,7 +137,7 @@ def _person(name: str, rows: list[tuple[str, bool, float | None]]) -> dict[str, 
 
 def labels_behind(project: Project) -> dict[str, int] | None:
     """Return how many labels of others the chosen cards had not seen: median, 95th percentile and most."""
-    chosen = Query.objects.filter(project=project, kind=Query.Kind.RANKED)
+    chosen = labelling.cards_shown(project).filter(kind=Query.Kind.RANKED)
     counts = sorted(chosen.values_list("labels_behind", flat=True))
     if not counts:
         return None

@@ -6,9 +6,11 @@
   if (!page) return;
 
   const { newKey, token, tell, refresh, settled } = window.foresight;
+  const reserve = window.foresightReserve;
   const LEASE = 1000 * Number(page.dataset.leaseSeconds);
   const HEARTBEAT = Math.min(60000, LEASE / 3);
   const WARNING = Math.min(30000, LEASE / 4);
+  const ASIDE = 1500; // after a card has come, the reserve is brought up to date
   const SWIPE = 70;
   let shownAt = 0;
   let leaseUntil = 0;
@@ -21,13 +23,15 @@
   function begin() {
     const now = card();
     shownAt = performance.now();
-    leaseUntil = shownAt + LEASE;
+    leaseUntil = now.dataset.reserve === undefined ? shownAt + LEASE : Infinity;
     for (const input of now.querySelectorAll("[name=client_key]")) input.value = newKey();
     if (!now.dataset.query) return;
     document.getElementById("picture").decode().catch(() => {
       if (now === card()) tell("The image could not be shown. Reload the page, or skip it.");
     });
+    if (!now.dataset.preload) return;
     setTimeout(() => preload(now, 2), 300);
+    setTimeout(() => { if (now === card()) reserve.sync(); }, ASIDE);
   }
 
   // The pictures that could follow each answer, decoded ahead; the learner may need a moment to know them.
@@ -56,6 +60,7 @@
     if (reply && reply.status === 204) {
       leaseUntil = Math.max(leaseUntil, asked + LEASE);
       watch();
+      reserve.sync(true);
     } else if (reply && reply.status === 410 && settled()) {
       const before = document.getElementById("picture")?.getAttribute("src");
       await refresh().catch(() => {});
@@ -72,6 +77,10 @@
   document.addEventListener("htmx:configRequest", (event) => {
     if (event.target.id !== "answer-form") return;
     event.detail.parameters.seconds = ((performance.now() - shownAt) / 1000).toFixed(3);
+  }, true); // before the answer is written down
+  page.addEventListener("foresight:card", () => {
+    begin();
+    if (!document.querySelector("dialog[open]")) document.getElementById("card-title").focus({ preventScroll: true });
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.requestConfig.verb === "post") card().setAttribute("aria-busy", "true");

@@ -1,12 +1,14 @@
 // Every answer is written down in this browser before it is sent, and crossed out when the server has decided on it:
 // what could not be sent goes later, in order, under its client key (the server knows it): never lost, never twice.
 // One entry an answer, so that two tabs cannot overwrite each other's; entries are kept apart by user.
+// Meanwhile the cards of the reserve go on, and their answers wait behind the first.
 (() => {
   "use strict";
 
   const page = document.getElementById("annotate");
   if (!page) return;
 
+  const reserve = window.foresightReserve;
   const store = `foresight-answer-${page.dataset.user}-`;
   const trouble = document.getElementById("trouble");
   const PATIENCE = 15000; // for one request
@@ -14,12 +16,24 @@
   const UNDECIDED = [0, 401, 403, 408, 425, 429];
   const EXPIRED = "Your sign-in has expired. Your answer is kept in this browser.";
   const TOO_OLD = "This page was open too long: reload it. Your answer is kept in this browser.";
-  const NO_LINE = "You are offline, or the server does not answer. Your answer is kept in this browser: "
-    + "it will be sent, and the next image shown, as soon as the line is back.";
+  const NO_LINE = "You are offline, or the server does not answer. ";
+  const KEPT = "Your answer is kept in this browser: it will be sent, and the next image shown, as soon as the line is back.";
+  const GO_ON = "Your answers are kept in this browser and will be sent, in order, as soon as the line is back. "
+    + "Go on with the reserve: its predictions are those of the moment when the cards were laid aside.";
+  const USED_UP = "The reserve is used up. Your answers are kept in this browser: they will be sent, and the next image "
+    + "shown, as soon as the line is back.";
+  const NOT_OFFLINE = "An earlier answer can be corrected when the line is back.";
+  const NOT_BACK = "That answer may have reached the server: it can be taken back when the line is back.";
+  const CALM = 600; // so long nothing is answered after a card has changed by itself
   let sending = false;
-  let stale = false; // the card on screen has been answered, the next one is still to be asked for
+  let stale = false; // the card of now is still to be asked for
   let pause = 1000;
   let timer = 0;
+  let calmUntil = 0;
+  let passed = []; // the cards that were answered since the line broke, with the names of what waits
+
+  const card = () => document.getElementById("card");
+  const answered = () => card().dataset.answered !== undefined;
 
   const decided = (status) => status < 500 && !UNDECIDED.includes(status);
 
@@ -62,18 +76,70 @@
     trouble.hidden = !text;
   }
 
-  function showWaiting() {
-    const count = waiting().length;
-    if (count === 0) return;
-    say(`Offline: ${count} waiting`, true);
-    document.getElementById("card").setAttribute("aria-busy", "true");
+  function speak(text) {
+    document.getElementById("status").textContent = text;
   }
 
-  function keep(config) {
+  function showWaiting() {
+    const count = waiting().length;
+    const left = reserve.count();
+    if (answered()) card().setAttribute("aria-busy", "true");
+    if (count === 0) return;
+    const more = left ? `, ${left} more card${left === 1 ? "" : "s"} in reserve` : ", the reserve is used up";
+    say(`Offline: ${count} waiting${reserve.had() ? more : ""}`, true);
+  }
+
+  // `tried`: it may have reached the server. The order is that of the names, whatever the clock does.
+  function keep(config, tried) {
     const fields = Object.fromEntries(config.formData.entries());
     delete fields.csrfmiddlewaretoken;
-    const at = Date.now();
-    localStorage.setItem(`${store}${at}-${fields.client_key}`, JSON.stringify({ path: config.path, fields, at }));
+    const at = Math.max(Date.now(), ...waiting().map((answer) => answer.at + 1));
+    const name = `${store}${at}-${fields.client_key}`;
+    localStorage.setItem(name, JSON.stringify({ path: config.path, fields, at, tried }));
+    return name;
+  }
+
+  // The card on screen is done with: the next of the reserve, or none until the line is back.
+  function goOn(name, forWhat) {
+    card().dataset.answered = "";
+    passed.push({ name, node: card() });
+    if (reserve.next()) speak(`${forWhat} Image ${card().dataset.number}, from the reserve.`);
+    else speak(forWhat);
+  }
+
+  function takeBack() {
+    const last = passed.at(-1);
+    const answer = last && waiting().find((one) => one.name === last.name);
+    if (!answer || answer.tried) return tell(NOT_BACK);
+    localStorage.removeItem(last.name);
+    passed.pop();
+    reserve.back(last.node);
+    showWaiting();
+    speak(`Answer taken back. Image ${card().dataset.number}.`);
+    return tell(NO_LINE + GO_ON);
+  }
+
+  // While something waits, nothing overtakes it.
+  function putAside(config) {
+    if (config.path.endsWith("/undo/")) return takeBack();
+    if (!config.path.endsWith("/answer/")) return tell(NO_LINE + NOT_OFFLINE);
+    if (answered()) return showWaiting();
+    reserve.spend(card());
+    const name = keep(config, false);
+    stale = true;
+    goOn(name, "Answer kept.");
+    showWaiting();
+    return tell(NO_LINE + (answered() ? USED_UP : GO_ON));
+  }
+
+  // The first that did not arrive. What it asked for is unknown: the card it was sent from is done with.
+  function failed(config, status) {
+    const name = Object.keys(localStorage).find((one) => one.startsWith(store) && one.endsWith(config.formData.get("client_key")));
+    const leaves = !config.path.includes("/correct/");
+    if (leaves) stale = true;
+    if (leaves && (status === 0 || status >= 500)) goOn(name, config.path.endsWith("/undo/") ? "Undo kept." : "Answer kept.");
+    else if (leaves) card().dataset.answered = "";
+    wait(status);
   }
 
   function crossOut(key) {
@@ -87,7 +153,7 @@
     showWaiting();
     if (status === 401) return tell(EXPIRED, true);
     if (status === 403) return tell(TOO_OLD);
-    tell(NO_LINE);
+    tell(NO_LINE + (!answered() ? GO_ON : reserve.had() ? USED_UP : KEPT));
     clearTimeout(timer);
     timer = setTimeout(send, pause);
     pause = Math.min(pause * 2, 15000);
@@ -104,18 +170,40 @@
 
   const reason = (html) => new DOMParser().parseFromString(html, "text/html").querySelector("#card [role=alert]:not([hidden])");
 
+  function markTried({ name, path, fields, at }) {
+    localStorage.setItem(name, JSON.stringify({ path, fields, at, tried: true }));
+  }
+
+  // Ask for the card of now. Nobody's answer to the one on screen may meet the other, and no comment is thrown away:
+  // a card of the reserve that somebody writes on stays, its answer is sent like any other.
+  async function show() {
+    const open = !answered();
+    if (open && document.getElementById("comment-text")?.value) {
+      stale = false;
+      return;
+    }
+    await refresh();
+    if (stale || !open) return;
+    calmUntil = performance.now() + CALM;
+    speak(`The line is back: this is the card of now. ${document.getElementById("card-title").textContent}`);
+  }
+
   // Send what waits, one after the other; then ask for the card of now. Returns the status that stopped it, if any.
   async function flush() {
     const refused = [];
-    for (let [answer] = waiting(); answer; [answer] = waiting()) {
-      const reply = await post(answer);
-      if (!decided(reply.status)) return reply.status;
-      localStorage.removeItem(answer.name);
-      stale = true;
-      if (reply.status >= 400) refused.push(reason(await reply.text())?.textContent || `The server said ${reply.status}.`);
-    }
-    if (stale) await refresh();
-    if (stale) return 0;
+    do {
+      for (let [answer] = waiting(); answer; [answer] = waiting()) {
+        markTried(answer);
+        const reply = await post(answer);
+        if (!decided(reply.status)) return reply.status;
+        localStorage.removeItem(answer.name);
+        stale = true;
+        say(`Sending: ${waiting().length} waiting`, true);
+        if (reply.status >= 400) refused.push(reason(await reply.text())?.textContent || `The server said ${reply.status}.`);
+      }
+      if (stale) await show();
+      if (stale) return 0;
+    } while (waiting().length);
     pause = 1000;
     say("Saved");
     tell(refused.length ? `An answer that waited was not taken. ${refused.join(" ")}` : "");
@@ -138,30 +226,48 @@
   document.addEventListener("htmx:configRequest", (event) => {
     if (event.detail.verb !== "post") return;
     event.detail.parameters.csrfmiddlewaretoken = token();
+    if (performance.now() < calmUntil) return event.preventDefault();
     if (!stale && waiting().length === 0) return;
     event.preventDefault(); // the order of the answers is kept: first what waits
+    putAside(event.detail);
     send();
   });
   document.addEventListener("htmx:beforeRequest", (event) => {
     const config = event.detail.requestConfig;
     if (config.verb !== "post") return;
-    keep(config);
+    keep(config, true);
+    if (config.path.endsWith("/answer/")) {
+      reserve.spend(card());
+      card().dataset.answered = "";
+    }
     say("Saving…");
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     const { requestConfig: config, xhr } = event.detail;
     if (config.verb !== "post") return;
-    if (!decided(xhr.status)) return wait(xhr.status);
+    if (!decided(xhr.status)) return failed(config, xhr.status);
     crossOut(config.formData.get("client_key"));
+    delete card().dataset.answered;
     tell(xhr.status === 404 ? "This page is no longer yours: open the project again." : "");
     if (xhr.status >= 400) say("Not saved", true);
     else say("Saved");
   });
-  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target.id === "card") stale = false; });
+  for (const name of ["htmx:sendError", "htmx:timeout"]) {
+    document.addEventListener(name, (event) => { if (event.detail.target.id === "correction") tell(NO_LINE + NOT_OFFLINE); });
+  }
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id !== "card") return;
+    stale = false;
+    passed = [];
+  });
   window.addEventListener("online", () => { pause = 1000; send(); });
   window.addEventListener("focus", send);
   setInterval(send, ELSEWHERE);
 
   window.foresight = { newKey, token, tell, refresh, settled: () => !sending && !stale && waiting().length === 0 };
-  document.addEventListener("DOMContentLoaded", () => { showWaiting(); send(); });
+  document.addEventListener("DOMContentLoaded", () => {
+    if (waiting().some((answer) => answer.fields.query === card().dataset.query)) card().dataset.answered = "";
+    showWaiting();
+    send();
+  });
 })();

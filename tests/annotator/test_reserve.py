@@ -181,7 +181,7 @@ def test_a_ranking_held_by_others_as_a_whole_is_still_better_than_anything_else(
 
 def test_nobody_is_starved_when_all_that_is_left_is_held(make_project, alice, bob):
     project = make_project("few", images=4)
-    session, card = tab_of(bob, project)
+    session, _ = tab_of(bob, project)
     held = {hold.image_id for hold in reserving.refill(session=session)}
     assert len(held) == 3
     other, theirs = tab_of(alice, project)
@@ -226,7 +226,7 @@ def test_holds_are_never_counted_as_seen(pool, bob):
 
 
 def test_a_hold_ends_like_a_lease_and_then_another_tab_may_hold_the_image(pool, alice, bob):
-    session, card = tab_of(bob, pool)
+    session, _ = tab_of(bob, pool)
     holds = reserving.refill(session=session)
     run_out(*holds)
     other, theirs = tab_of(alice, pool)
@@ -252,9 +252,9 @@ def test_an_answer_to_a_held_image_is_on_time_numbered_and_the_lease_stays(pool,
     after = answer_hold(session, hold, 2)
     annotation = Annotation.objects.get()
     assert (annotation.image, annotation.label_class.index, annotation.late) == (hold.image, 2, False)
-    assert after.query == card.query
+    assert (after.query, after.query.number) == (card.query, 2)
     answered = Query.objects.get(pk=hold.pk)
-    assert (answered.state, answered.kind, answered.number) == (Query.State.ANSWERED, Query.Kind.RESERVE, 2)
+    assert (answered.state, answered.kind, answered.number) == (Query.State.ANSWERED, Query.Kind.RESERVE, 1)
     assert progress.cards_by_kind(pool) == [("Cold start", 1), ("From the reserve", 1)]
 
 
@@ -269,6 +269,8 @@ def test_answers_of_a_minute_offline_are_recorded_in_order_each_once(pool, bob):
     rows = list(Annotation.objects.order_by("pk").values_list("image__row", "label_class__index", "late"))
     assert rows == [(0, 0, False), (1, 0, False), (2, 1, False), (3, 2, False), (4, 0, False), (5, 1, False)]
     assert after.query.image.row == 6
+    numbers = Query.objects.filter(number__gt=0).exclude(state=Query.State.RELEASED).order_by("number")
+    assert list(numbers.values_list("number", "image__row")) == [(place + 1, place) for place in range(7)]
     assert Query.objects.filter(session=session, state=Query.State.LEASED).count() == 1
 
 
@@ -287,7 +289,7 @@ def test_the_lease_of_the_very_image_that_was_answered_offline_is_given_up(pool,
 @pytest.mark.parametrize("answered", [False, True], ids=["on lease to somebody else", "labelled by somebody else"])
 def test_a_hold_taken_meanwhile_is_an_extra_opinion(make_project, alice, bob, answered):
     project = make_project("few", images=2)
-    session, card = tab_of(bob, project)
+    session, _ = tab_of(bob, project)
     hold = reserving.refill(session=session)[0]
     other, theirs = tab_of(alice, project)
     assert theirs.query.image == hold.image
