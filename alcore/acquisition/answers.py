@@ -11,8 +11,8 @@ FEW = 0.1  # picking a smaller share of the images out is cheaper than looking a
 class AnswerMeans:
     """mean_c = b + a e_c^T with b = mean - a mean[row]^T: what depends on the answer c is O(N) for each.
 
-    `gain` a (N,) is how far the means move for a unit surprise at the row; without a row the only answer is None and
-    the mean stays. `base` is b (N, K).
+    `gain` a (N,) is how far the means move for a unit surprise at the row, whose own mean is `answered`; without them
+    the only answer is None and the mean stays. `base` is b (N, K). Any part of the pool will do for N.
     """
 
     def __init__(
@@ -20,10 +20,10 @@ class AnswerMeans:
         mean: Tensor,  # (N, K)
         *,
         gain: Tensor | None = None,  # (N,)
-        row: int | None = None,
+        answered: Tensor | None = None,  # (K,)
     ) -> None:
         self.gain = gain
-        self.base = mean if gain is None or row is None else torch.addr(mean, gain, mean[row], alpha=-1)
+        self.base = mean if gain is None or answered is None else torch.addr(mean, gain, answered, alpha=-1)
         self._squares = self.base.square().sum(1)
 
     @property

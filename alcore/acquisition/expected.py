@@ -76,7 +76,7 @@ def error_reduction_scores(
 
 def _expected_error(posterior: Posterior, row: Tensor, gain: Tensor, likely: Tensor) -> Tensor:
     """sum_c p_c of the error after the label c; classes of no weight cost nothing."""
-    means = AnswerMeans(posterior.mean, gain=gain.contiguous(), row=int(row))
+    means = AnswerMeans(posterior.mean, gain=gain.contiguous(), answered=posterior.mean[int(row)])
     classes = likely.nonzero()[:, 0].tolist()
     return torch.stack([likely[label] * _errors(means.top_two(label)[0]) for label in classes]).sum()
 

@@ -26,6 +26,6 @@ def flip_scores(
 
     def score(rows: Tensor, shifts: Tensor) -> Tensor:
         entries = describe(rows, torch.zeros(len(rows)), answer=None, means=means, shifts=shifts)
-        return torch.tensor([float(entry.flipped) for entry in entries]).to(shifts)
+        return torch.tensor([float(entry.flipped or 0) for entry in entries]).to(shifts)
 
     return scan(posterior, candidates, score, progress=progress)

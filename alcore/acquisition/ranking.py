@@ -22,13 +22,13 @@ class CandidateError(ValueError):
 class RankedImage:
     """One candidate: its score, and over the whole pool the images its most likely label would move or flip.
 
-    `prediction` is the mean (K,) of the image itself after the answer the ranking was made for.
+    `prediction` is the mean (K,) of the image itself after the answer the ranking was made for; None is not counted.
     """
 
     row: int
     score: float
-    moved: int
-    flipped: int
+    moved: int | None
+    flipped: int | None
     prediction: Tensor
 
 
@@ -107,7 +107,7 @@ def answer_groups(
     groups: list[tuple[list[int | None], Covariance, AnswerMeans]] = []
     labels: list[int | None] = [answer for answer in answers if answer is not None]
     if labels:
-        means = AnswerMeans(posterior.mean, gain=posterior.gain(row), row=row)
+        means = AnswerMeans(posterior.mean, gain=posterior.gain(row), answered=posterior.mean[row])
         groups.append((labels, posterior.covariance([*others, row]), means))
     if None in answers:
         groups.append(([None], posterior.covariance(others), AnswerMeans(posterior.mean)))

@@ -334,7 +334,7 @@ def test_the_means_of_every_answer_come_without_a_copy(images, classes, seed, ti
     if ties:
         mean, gain = mean.round(), gain.round()
     row = int(torch.randint(images, (1,), generator=generator))
-    means = AnswerMeans(mean, gain=gain, row=row)
+    means = AnswerMeans(mean, gain=gain, answered=mean[row])
     everything = torch.arange(images)
     for answer in range(classes):
         after = mean + gain[:, None] * (torch.eye(classes).double()[answer] - mean[row])

@@ -1,0 +1,167 @@
+"""Many images out at once: what follows every answer to each of them, from one covariance and one short list.
+
+All of these images are pending, so every answer to any of them leaves the same covariance: what depends on it is worked
+out once, and for each answer only the means of a short list are moved.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alcore.acquisition.answers import AnswerMeans
+from alcore.acquisition.ranking import (
+    AnswerRanking,
+    RankedImage,
+    best_rows,
+    checked_candidates,
+    describe,
+    shifts_of,
+)
+from alcore.posterior import Covariance, Posterior, TargetError
+from alcore.posterior.checks import checked_rows
+
+SHORT = 4096  # candidates that are ranked for every answer
+HEAD = 128  # of them, those whose exact sums are known,
+LEAST_HEAD = 16  # fewer where a column of the covariance is dear:
+HEAD_WORK = 6_000_000_000  # so many multiplications
+EXPLAINED = 5  # of each ranking: counted how many images they would move
+
+
+@dataclass(frozen=True)
+class _ShortList:
+    """Candidates (m,) with their geometry: the score of one is its weight times how surprising its label would be."""
+
+    rows: Tensor  # (m,)
+    weights: Tensor  # (m,)
+    head: Tensor  # (h,), places in rows whose weight is the exact sum
+    shifts: Tensor  # (N, h)
+    complete: bool
+
+
+def rank_after_many(
+    posterior: Posterior,
+    rows: Sequence[int],
+    *,
+    answers: Sequence[int | None],
+    candidates: Mapping[int, Tensor],  # row -> (N,) bool
+    top: int,
+) -> dict[int, dict[int | None, AnswerRanking]]:
+    """Look-ahead rankings after each answer to each of `rows`, against the linear model, all taken to be pending.
+
+    In the pairwise form the scores of labels are exact. In the Frobenius form those of the head are; the others' sums
+    are estimated from their Frobenius form by the head's mean ratio of the two, and candidates outside a short list
+    (the best as things stand, and those whose labels reach furthest) are left out. After a skip (None) the ranking is
+    that of this moment, the row still pending: it is never certified. What an image would move is counted from the
+    present means, for the first few of each ranking in the head. Raises RowError, TargetError, CandidateError,
+    NonFiniteError, SingularKernelError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, sequential selection.
+    """
+    rows = checked_rows(rows, posterior.size)
+    wrong = [answer for answer in answers if answer is not None and not 0 <= answer < posterior.classes]
+    if wrong:
+        raise TargetError(f"answers {wrong} are none of the {posterior.classes} classes")
+    masks = {row: checked_candidates(candidates[row], posterior, top=top) for row in rows}
+    anybody = torch.zeros_like(posterior.mean[:, 0], dtype=torch.bool)
+    for mask in masks.values():
+        anybody |= mask
+    anybody[rows] = False
+    covariance = posterior.covariance(list(dict.fromkeys([*posterior.pending, *rows])))
+    present = AnswerMeans(posterior.mean)
+    short = _short_list(posterior, covariance, present, anybody)
+    lines = {row: _lines(posterior, short, row, answers, masks[row], top) for row in rows}
+    counted = _explain(short, present, lines)
+    return {
+        row: {
+            answer: _ranking(short, counted, *line, certified=short.complete and answer is not None)
+            for answer, line in found.items()
+        }
+        for row, found in lines.items()
+    }
+
+
+_Line = tuple[Tensor, Tensor, Tensor]  # places (k,) in the short list, scores (k,), predictions (k, K)
+
+
+def _short_list(posterior: Posterior, covariance: Covariance, present: AnswerMeans, open_rows: Tensor) -> _ShortList:
+    kappa = covariance.noisy_variance
+    if posterior.classes == 1:
+        reach, surprise = covariance.square_sums() / kappa, torch.ones_like(kappa)
+    else:
+        reach = (covariance.square_sums() * posterior.size).sqrt() / kappa  # an upper bound of sum_x |C[x, j]| / kappa
+        surprise = present.surprise_norms(None)
+    count = int(open_rows.sum())
+    scores = (reach * surprise).masked_fill(~open_rows, -torch.inf)
+    chosen = open_rows.nonzero()[:, 0]
+    if count > SHORT:
+        furthest = best_rows(reach.masked_fill(~open_rows, -torch.inf), SHORT // 2)
+        chosen = torch.unique(torch.cat([best_rows(scores, SHORT // 2), furthest]))
+    exact = posterior.form == "pairwise" and count <= SHORT
+    head = torch.arange(len(chosen), device=chosen.device) if exact else best_rows(scores[chosen], _head(posterior))
+    shifts = shifts_of(covariance, chosen[head])
+    weights = reach[chosen]
+    if posterior.classes > 1 and len(head):
+        sums = shifts.abs().sum(0)
+        weights = weights * (sums.sum() / weights[head].sum().clamp_min(torch.finfo(weights.dtype).tiny))
+        weights[head] = sums
+    return _ShortList(chosen, weights, head, shifts, complete=exact)
+
+
+def _head(posterior: Posterior) -> int:
+    return max(LEAST_HEAD, min(HEAD, HEAD_WORK // (posterior.size * posterior.width)))
+
+
+def _lines(
+    posterior: Posterior,
+    short: _ShortList,
+    row: int,
+    answers: Sequence[int | None],
+    mask: Tensor,  # (N,) bool
+    top: int,
+) -> dict[int | None, _Line]:
+    free = mask[short.rows]
+    gain = posterior.gain(row)[short.rows]
+    stays = AnswerMeans(posterior.mean[short.rows])
+    moves = AnswerMeans(posterior.mean[short.rows], gain=gain, answered=posterior.mean[row])
+    found: dict[int | None, _Line] = {}
+    for answer in answers:
+        means = stays if answer is None else moves
+        surprise = means.surprise_norms(answer) if means.classes > 1 else torch.ones_like(short.weights)
+        scores = (short.weights * surprise).masked_fill(~free, -torch.inf)
+        places = best_rows(scores, top)
+        found[answer] = places, scores[places], means.of(answer, places)
+    return found
+
+
+def _explain(
+    short: _ShortList, present: AnswerMeans, lines: Mapping[int, Mapping[int | None, _Line]]
+) -> dict[int, RankedImage]:
+    """Place -> what its label would move as things stand."""
+    firsts = [line[0][:EXPLAINED] for found in lines.values() for line in found.values()]
+    if not firsts:
+        return {}
+    shown = torch.unique(torch.cat(firsts))
+    shown_head = torch.isin(short.head, shown).nonzero()[:, 0]
+    places = short.head[shown_head]
+    entries = describe(
+        short.rows[places], short.weights[places], answer=None, means=present, shifts=short.shifts[:, shown_head]
+    )
+    return dict(zip(places.tolist(), entries, strict=True))
+
+
+def _ranking(
+    short: _ShortList,
+    counted: Mapping[int, RankedImage],
+    places: Tensor,
+    scores: Tensor,
+    predictions: Tensor,
+    *,
+    certified: bool,
+) -> AnswerRanking:
+    rows = short.rows[places].tolist()
+    entries = []
+    for place, row, score, prediction in zip(places.tolist(), rows, scores.tolist(), predictions, strict=True):
+        known = counted.get(place)
+        moved, flipped = (known.moved, known.flipped) if known else (None, None)
+        entries.append(RankedImage(row, score, moved, flipped, prediction))
+    return AnswerRanking(tuple(entries), certified)
