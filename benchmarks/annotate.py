@@ -28,8 +28,9 @@ from typing import Any
 from benchmarks.browser import Browser, PageCard
 from benchmarks.machine import describe_machine
 from benchmarks.order_quality import kept_files, measure_order
-from benchmarks.server import RunningServer, peak_rss_mb, running_server
-from benchmarks.services import running_services
+from benchmarks.processes import peak_rss_mb
+from benchmarks.running_services import running_services
+from benchmarks.server import RunningServer, running_server
 from benchmarks.truth import labels_of_digits, labels_of_zip, picture_key, without_folders
 
 PASSWORD = "a password for the benchmark alone"

@@ -30,7 +30,8 @@ from PIL import ImageOps
 from benchmarks import annotate
 from benchmarks.browser import Browser
 from benchmarks.machine import describe_machine
-from benchmarks.server import RunningServer, command_line, descendants
+from benchmarks.processes import command_line, descendants
+from benchmarks.server import RunningServer
 from benchmarks.truth import labels_of_zip, picture_key
 
 SPREAD = 0.5  # of the logarithm of the time people think

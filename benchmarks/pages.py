@@ -23,7 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 from benchmarks.machine import describe_machine
-from benchmarks.services import running_services
+from benchmarks.running_services import running_services
 
 REPEATS = 7
 CLASSES = 10

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,9 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from benchmarks.processes import command_line, descendants, free_port
+from benchmarks.running_services import own_services
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,48 +44,6 @@ class RunningServer:
         return [pid for pid, command in self.children().items() if word in command]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def parents() -> dict[int, int]:
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                found[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    above = parents()
-    found, waiting = [], [pid]
-    while waiting:
-        parent = waiting.pop()
-        below = [child for child, its_parent in above.items() if its_parent == parent]
-        found += below
-        waiting += below
-    return found
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def peak_rss_mb(pid: int) -> float:
-    """Return the process's highest resident set so far, in MB (VmHWM), 0 when it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-    return 0.0
-
-
 def wait_until_it_answers(server: RunningServer, *, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -97,13 +57,31 @@ def wait_until_it_answers(server: RunningServer, *, seconds: float = 180.0) -> N
 
 
 @contextlib.contextmanager
-def running_server(*, data: Path | None = None, environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
-    """Start the product on a free port and a temporary data folder (or `data`, which is kept); stop it at the end."""
+def running_server(
+    *,
+    data: Path | None = None,
+    environment: dict[str, str] | None = None,
+    database_url: str = "",
+    broker_url: str = "",
+) -> Iterator[RunningServer]:
+    """Start the product on a free port and a temporary data folder (or `data`, which is kept); stop it at the end.
+
+    It uses the database and the broker of these URLs; without them those of `environment`, else databases of its own on
+    the servers that the variables DATABASE_URL and BROKER_URL name, else what is in the data folder.
+    """
+    given = {"DATABASE_URL": database_url, "BROKER_URL": broker_url}
+    named = {**(environment or {}), **{name: url for name, url in given.items() if url}}
+    with own_services(named) as variables, started_server(data, variables) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def started_server(data: Path | None, environment: dict[str, str]) -> Iterator[RunningServer]:
     folder = data or Path(tempfile.mkdtemp(prefix="foresight-"))
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = folder / "server.log"
-    variables = {**os.environ, "FORESIGHT_DATA": str(folder), **(environment or {})}
+    variables = {**os.environ, "FORESIGHT_DATA": str(folder), **environment}
     variables.pop("DJANGO_SETTINGS_MODULE", None)
     command = [sys.executable, "-m", "config.supervisor", "--data", str(folder), "--port", str(port)]
     with log.open("wb") as output:

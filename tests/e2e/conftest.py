@@ -1,5 +1,6 @@
 """The real server and workers on a temporary data folder, and a real Chromium in front of them."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
@@ -37,7 +39,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 class Product:
-    """The running product, seen from outside: its address, its database file, what it printed on the first start."""
+    """The running product, seen from outside: its address, its database, what it printed on the first start."""
 
     def __init__(self, server: RunningServer) -> None:
         self.server = server
@@ -57,11 +59,13 @@ class Product:
         return found.group(0)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(self.data / "foresight.sqlite3", timeout=20)
-        try:
+        """Return the rows of a statement that both databases understand; its values stand for question marks."""
+        url = self.server.environment.get("DATABASE_URL", "")
+        if url:
+            with psycopg.connect(url) as postgres:
+                return postgres.execute(sql.replace("?", "%s").encode(), values).fetchall()
+        with contextlib.closing(sqlite3.connect(self.data / "foresight.sqlite3", timeout=20)) as connection:
             return connection.execute(sql, values).fetchall()
-        finally:
-            connection.close()
 
     def one(self, sql: str, *values: Any) -> Any:
         return self.rows(sql, *values)[0][0]
