@@ -1,11 +1,15 @@
 """Who may touch what: each function returns the object, or raises 404 (an outsider learns nothing) or 403."""
 
 from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import ip_address
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, HttpRequest
+from django.utils.crypto import constant_time_compare
 
 from annotator.models import AnnotationSession, Image, Membership, Project
 from annotator.queries import projects
@@ -91,3 +95,30 @@ def project_maker(user: User | AnonymousUser) -> User:
     if isinstance(user, User) and projects.may_create_projects(user):
         return user
     raise PermissionDenied("Only an admin may make a project.")
+
+
+def may_read_metrics(request: HttpRequest) -> bool:
+    """Say whether these figures are for whoever asks: staff, the holder of the token, or this very machine."""
+    user = request.user
+    if isinstance(user, User) and user.is_active and user.is_staff:
+        return True
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if settings.METRICS_TOKEN and scheme.lower() == "bearer":
+        return constant_time_compare(_digest(token), _digest(settings.METRICS_TOKEN))
+    return is_from_this_machine(request)
+
+
+def is_from_this_machine(request: HttpRequest) -> bool:
+    """Say whether a request came straight from a program here, not through a proxy, whose requests look the same."""
+    if settings.HTTPS or settings.PROXIES:
+        return False
+    if any(request.headers.get(name) for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")):
+        return False
+    try:
+        return ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode(errors="replace")).hexdigest()

@@ -19,6 +19,7 @@ from django.db import Error, OperationalError, connections
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
+from annotator import metrics
 from annotator.actions.sending import send_task
 from annotator.models import Job, NetworkVersion, Project
 
@@ -184,6 +185,8 @@ def fail(job: Job, error: str) -> None:
 def _end(job: Job, state: Job.State, **values: object) -> bool:
     """Close a job, unless another worker has it, and let its uploaded files go: nothing will read them again."""
     ended = held(job).update(state=state, finished_at=timezone.now(), **values)
+    if ended:
+        metrics.job_ended(job.pk, kind=job.kind, state=state.value, project_id=job.project_id)
     if ended and job.kind == Job.Kind.IMPORT:
         discard_upload(job)
     return bool(ended)

@@ -1,14 +1,24 @@
-"""Login is required everywhere unless a view says otherwise."""
+"""What surrounds every request: its id, its line in the log and its time; signing in; how much is too much."""
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from uuid import uuid4
 
+import structlog
 from django.contrib import messages
 from django.contrib.auth.middleware import LoginRequiredMiddleware as DjangoLoginRequiredMiddleware
+from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.urls import Resolver404, resolve
+from django_structlog.middlewares import RequestMiddleware
+
+from annotator import limits, metrics
+from annotator.limits import Limit
+from annotator.views.receiving import keep_nothing
 
 View = Callable[..., HttpResponseBase]
 
@@ -35,6 +45,49 @@ ANSWERS = {"annotate-answer", "annotate-correct"}
 NOT_RECORDED = (
     "You were not signed in any more, so {what} was not recorded. Sign in, and do it again on the page that opens."
 )
+# Asked for every few seconds by machines; a line for each would hide the others.
+PROBES = {"healthz", "readyz", "metrics"}
+SIGN_INS = {"login", "admin:login", "one-time-login"}
+LIMITS: dict[str, Limit] = {
+    "project-images": limits.UPLOADS,
+    "project-new": limits.PROJECTS,
+    "account-token-new": limits.TOKENS,
+    "project-accounts": limits.ACCOUNTS,
+    "project-member-link": limits.ACCOUNTS,
+}
+TOO_MANY = 429
+REDIRECT = 302
+TOO_MANY_WORDS = "{words} Please try again {wait}."
+
+
+class RequestLogMiddleware(RequestMiddleware):
+    """Gives each request an id, which its answer carries, its messages take along, and every line of its log has.
+
+    One line a request, without the query string, the user or the address: they are nobody's business later on.
+    """
+
+    async_capable = False
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        begin = time.perf_counter()
+        request_id = str(uuid4())
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        response = cast(HttpResponse, self.get_response(request))
+        response.headers["X-Request-ID"] = request_id
+        seconds = time.perf_counter() - begin
+        metrics.request_ended(request, route=route_name(request), status=response.status_code, seconds=seconds)
+        if route(request) in PROBES and response.status_code < TOO_MANY:
+            structlog.contextvars.clear_contextvars()
+            return response
+        structlog.contextvars.bind_contextvars(route=route_name(request), milliseconds=round(1000 * seconds, 1))
+        self.handle_response(request, response)
+        return response
+
+    @staticmethod
+    def format_request(request: HttpRequest) -> str:
+        """Return method and path; an address that nothing answers may hold anything, and is not repeated."""
+        return f"{request.method} {request.path if request.resolver_match else '(no such address)'}"
 
 
 class LoginRequiredMiddleware(DjangoLoginRequiredMiddleware):
@@ -78,3 +131,45 @@ def nearest_page(path: str) -> str:
             pass  # "/projects/NAME/people/7/" is nothing, "/projects/NAME/people/" is a page
         path = path.rstrip("/").rpartition("/")[0] + "/"
     return path
+
+
+def route_name(request: HttpRequest) -> str:
+    """Return the route's name as figures show it: few and known, whatever addresses people type."""
+    return request.resolver_match.view_name or "unnamed" if request.resolver_match else "none"
+
+
+class LimitMiddleware:
+    """Refuses what somebody does too often, with the time to wait, before its body is read."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.method == "POST" and route_name(request) in SIGN_INS and response.status_code != REDIRECT:
+            limits.SIGN_INS.take(limits.client_network(request))
+        return response
+
+    def process_view(
+        self, request: HttpRequest, _view: View, _args: tuple[Any, ...], _kwargs: dict[str, Any]
+    ) -> HttpResponse | None:
+        if request.method != "POST":
+            return None
+        name = route_name(request)
+        if name in SIGN_INS:
+            wait = limits.SIGN_INS.wait(limits.client_network(request))
+            return too_many(request, limits.SIGN_INS, wait) if wait else None
+        limit = LIMITS.get(name)
+        if limit is None or not isinstance(request.user, User):
+            return None
+        wait = limit.take(str(request.user.pk))
+        return too_many(request, limit, wait) if wait else None
+
+
+def too_many(request: HttpRequest, limit: Limit, seconds: int) -> HttpResponse:
+    """Say what there was too much of, and when to try again."""
+    keep_nothing(request)
+    words = TOO_MANY_WORDS.format(words=limit.words, wait=limits.in_words(seconds))
+    response = render(request, "429.html", {"words": words}, status=TOO_MANY)
+    response.headers["Retry-After"] = str(seconds)
+    return response

@@ -3,7 +3,19 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from annotator.views import account, annotate, exports, health, images, media, people, progress, projects, reserve
+from annotator.views import (
+    account,
+    annotate,
+    exports,
+    health,
+    images,
+    media,
+    monitoring,
+    people,
+    progress,
+    projects,
+    reserve,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -71,6 +83,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/", health.health, name="health"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    # views/monitoring.py
+    path("metrics", monitoring.metrics, name="metrics"),
     # views/progress.py
     path("projects/<slug:slug>/progress/", progress.project_progress, name="project-progress"),
     path("projects/<slug:slug>/progress/data/", progress.project_progress_data, name="project-progress-data"),

@@ -4,6 +4,8 @@ import gc
 import os
 from typing import Any
 
+from config import logs
+
 bind = os.environ.get("FORESIGHT_BIND", "127.0.0.1:8000")
 wsgi_app = "config.wsgi:application"
 worker_class = "gthread"
@@ -14,6 +16,7 @@ graceful_timeout = 2
 # Only the supervisor and proxies on this machine are believed about the client's address and protocol.
 forwarded_allow_ips = "127.0.0.1,::1"
 accesslog = None
+logconfig_dict = logs.configured(level=os.environ.get("FORESIGHT_LOG_LEVEL", "INFO"))
 control_socket_disable = True
 
 

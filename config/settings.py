@@ -1,5 +1,6 @@
 """Settings, read from environment variables alone; every default works for `script/server` on one machine."""
 
+import logging
 import os
 import secrets
 from datetime import timedelta
@@ -7,6 +8,8 @@ from pathlib import Path
 
 from csp.constants import NONE, SELF
 from environs import Env
+
+from config import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -51,18 +54,21 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "axes",
+    "django_structlog",
     "annotator",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "annotator.middleware.RequestLogMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "annotator.middleware.LoginRequiredMiddleware",
+    "annotator.middleware.LimitMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -123,6 +129,8 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "registration/locked_out.html"
 AXES_VERBOSE = False
+AXES_CLIENT_IP_CALLABLE = "annotator.limits.client_address"
+AXES_CLIENT_STR_CALLABLE = "annotator.limits.nameless"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
@@ -146,6 +154,8 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
 # A network's weights; torchvision's largest classifier has 2.6 GB.
 WEIGHTS_MAX_BYTES = env.int("FORESIGHT_WEIGHTS_MAX_BYTES", 3 * 1024**3)
 UPLOAD_MAX_BYTES = env.int("FORESIGHT_UPLOAD_MAX_BYTES", 4 * 1024**3)
+# Addresses that are not public and may yet be asked for images: "10.0.0.7:80,[fd00::7]:8000".
+URL_IMPORT_ALLOWED: list[str] = env.list("FORESIGHT_URL_IMPORT_ALLOWED", [])
 UNZIPPED_MAX_BYTES = env.int("FORESIGHT_UNZIPPED_MAX_BYTES", 20 * 1024**3)
 
 # Security: nothing inline, nothing from elsewhere. Plain HTTP on a local network must work, so HTTPS is a switch.
@@ -176,6 +186,12 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Machines ask for these from inside, without TLS.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+# How many proxies of our own stand in front: each adds an address to X-Forwarded-For, the others are the client's talk.
+PROXIES = env.int("FORESIGHT_PROXIES", 1 if HTTPS else 0)
+# Counts of what is limited; more people than that at once would be counted anew.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}}}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -217,14 +233,14 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("FORESIGHT_LOG_LEVEL", "INFO")},
-    "loggers": {"axes": {"level": "WARNING"}, "celery.worker.strategy": {"level": "WARNING"}},
-}
+# One JSON object a line, with the id of the request that caused it, in the workers too; nobody's name or address.
+LOGGING = logs.configured(level=env.str("FORESIGHT_LOG_LEVEL", "INFO"))
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_CELERY_DEFAULT_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_USER_ID_FIELD = ""
+# Whoever sends it may read /metrics from elsewhere.
+METRICS_TOKEN = env.str("FORESIGHT_METRICS_TOKEN", "")
 
 # How the queue behaves.
 LEASE_SECONDS = env.int("FORESIGHT_LEASE_SECONDS", 300)

@@ -70,11 +70,13 @@ class Heartbeat(bootsteps.StartStopStep):
 def beat(kinds: Collection[str], hostname: str) -> None:
     """Record one sign of life for each kind of work this process does; a busy database is tried again later."""
     from annotator.actions.workers import beat_worker
+    from annotator.metrics import worker_figures
 
     host, pid = hostname.partition("@")[2], os.getpid()
     for kind in kinds:
         try:
-            beat_worker(kind=kind, name=f"{kind}@{host}.{pid}", pid=pid, **_report(kind))
+            figures = worker_figures(learner=kind == LEARNER_QUEUE)
+            beat_worker(kind=kind, name=f"{kind}@{host}.{pid}", pid=pid, figures=figures, **_report(kind))
         except Error as error:
             log.warning("the heartbeat could not be written, the next one takes a new connection: %s", error)
             connections.close_all()

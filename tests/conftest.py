@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.test import Client
 from PIL import Image as Picture
 
@@ -89,6 +90,12 @@ def as_user() -> Callable[[User], Client]:
         return client
 
     return sign_in
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted_yet() -> None:
+    """Let no test find the limits used up by another."""
+    cache.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,13 @@ from annotator.api.requests import ApiView
 class SchemaView(SpectacularJSONAPIView):
     """The schema as JSON."""
 
+    http_method_names = ["get", "head"]
+
 
 class DocsView(SpectacularSwaggerSplitView):
     """Swagger's page in our frame: its script comes from its own address, since nothing inline is let in."""
 
+    http_method_names = ["get", "head"]
     url_name = "api-schema"
     template_name = "annotator/api_docs.html"
 

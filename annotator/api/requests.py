@@ -10,9 +10,10 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, JSONParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from annotator import limits
 from annotator.api.errors import BodyTooLargeError
 
 
@@ -45,14 +46,22 @@ class OneRenderer(BaseContentNegotiation):
         return renderer, str(renderer.media_type)
 
 
-class FailureThrottle(SimpleRateThrottle):
-    """Counts an address's requests without a valid token; whoever has one is never held up by those."""
+class PersonThrottle(BaseThrottle):
+    """Counts what a person's scripts send, by one of our limits; the view names another where it costs more."""
 
-    scope = "failures"
-    rate = "60/min"
+    limit = limits.REQUESTS
+    seconds = 0
 
-    def get_cache_key(self, request: Request, _view: APIView) -> str:
-        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+    def allow_request(self, request: Request, _view: APIView) -> bool:
+        self.seconds = self.limit.take(str(request.user.pk)) if request.user.is_authenticated else 0
+        return not self.seconds
+
+    def wait(self) -> float:
+        return self.seconds
+
+
+class UploadThrottle(PersonThrottle):
+    limit = limits.UPLOADS
 
 
 class ApiView(APIView):
@@ -61,12 +70,14 @@ class ApiView(APIView):
     parser_classes = [BoundedJSONParser]
     content_negotiation_class = OneRenderer
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
+    throttle_classes = [PersonThrottle]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         try:
             super().initial(request, *args, **kwargs)
         except (AuthenticationFailed, NotAuthenticated):
-            throttle = FailureThrottle()
-            if not throttle.allow_request(request, self):
-                raise Throttled(throttle.wait()) from None
+            # Whoever has a valid token is never held up by those who have none.
+            wait = limits.FAILURES.take(limits.client_network(request._request))
+            if wait:
+                raise Throttled(wait) from None
             raise

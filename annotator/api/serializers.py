@@ -7,7 +7,8 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from annotator.models import AnnotationSession, Image, LabelClass, Query
+from annotator.importing.addresses import LONGEST_URL
+from annotator.models import AnnotationSession, Image, Job, LabelClass, Query
 from annotator.models.answer import MAX_COMMENT, MAX_SECONDS, Answer
 from annotator.queries.cards import Card
 
@@ -56,6 +57,19 @@ class AnswerRequest(serializers.Serializer[Any]):
         """Return the validated answer."""
         names = ("kind", "class_index", "comment", "seconds")
         return Answer(**{name: self.validated_data[name] for name in names})
+
+
+class ListedUrl(serializers.Serializer[Any]):
+    url = serializers.CharField(max_length=LONGEST_URL, help_text="http or https, with a public address.")
+    name = serializers.CharField(max_length=500, default="", allow_blank=True, help_text="Instead of the URL.")
+    label = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the field's label
+        max_length=100, default="", allow_blank=True, help_text="The name of its class."
+    )
+
+
+class ImportRequest(serializers.Serializer[Any]):
+    urls = ListedUrl(many=True, allow_empty=False)
+    labels = serializers.BooleanField(default=False, help_text="Take the labels as yours; new classes are made.")
 
 
 class UndoRequest(serializers.Serializer[Any]):
@@ -155,6 +169,34 @@ class ListedImage(ImageBody):
 class ImagePage(serializers.Serializer[Any]):
     images = ListedImage(many=True)
     next_cursor = serializers.IntegerField(allow_null=True, help_text="Null on the last page.")
+
+
+class ImportGroup(serializers.Serializer[Any]):
+    reason = serializers.CharField()
+    problem = serializers.BooleanField(help_text="False for duplicates.")
+    count = serializers.IntegerField()
+    names = serializers.ListField(child=serializers.CharField(), help_text="The first hundred.")
+
+
+class ImportReportBody(serializers.Serializer[Any]):
+    imported = serializers.IntegerField()
+    duplicates = serializers.IntegerField()
+    problems = serializers.IntegerField()
+    labelled = serializers.IntegerField()
+    stopped = serializers.CharField(allow_blank=True, help_text="Why the rest was not read; empty when all was.")
+    groups = ImportGroup(many=True)
+
+
+class ImportBody(serializers.ModelSerializer[Job]):
+    report = serializers.SerializerMethodField(help_text="What became of each file; null while there is none.")
+
+    class Meta:
+        model = Job
+        fields = ["id", "state", "progress", "message", "error", "created_at", "finished_at", "report"]
+
+    @extend_schema_field(ImportReportBody(allow_null=True))
+    def get_report(self, job: Job) -> Any:
+        return ImportReportBody(job.report).data if job.report else None
 
 
 class SessionBody(serializers.ModelSerializer[AnnotationSession]):

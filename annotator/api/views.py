@@ -12,7 +12,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotator import access
+from annotator import access, metrics
 from annotator.actions import accounts, labelling, leasing
 from annotator.api import serializers
 from annotator.api.requests import ApiView
@@ -163,6 +163,7 @@ class AnswerListView(ApiView):
             answer=asked.as_answer(),
             client_key=asked.validated_data["client_key"],
         )
+        metrics.next_card(request._request, card, interface="api")
         return show(card)
 
 

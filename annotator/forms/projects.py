@@ -180,16 +180,17 @@ class UploadForm(forms.Form):
     """Pictures for the pool."""
 
     pictures = ManyFilesField(
-        label="Pictures or zip archives",
+        label="Pictures, zip archives or lists of URLs",
         allow_empty_file=True,
         max_length=500,
-        widget=ManyFiles(attrs={"accept": ".zip,application/zip,image/*", "multiple": True}),
+        widget=ManyFiles(attrs={"accept": ".zip,application/zip,image/*,.csv,.jsonl,.ndjson", "multiple": True}),
         error_messages={"required": "Choose a zip archive or some pictures first."},
     )
     labels_from_folders = forms.BooleanField(
         label="Folders are labels",
         required=False,
-        help_text="The first folder inside the zip names the class of its images; classes that are missing are made.",
+        help_text="The first folder inside the zip, or a list's column “label”, names the class of its images; classes "
+        "that are missing are made.",
     )
 
 

@@ -1,4 +1,4 @@
-"""From a folder, a zip or an upload into the pool: every file checked, the bad ones named, the rest added."""
+"""From a folder, a zip, a list or an upload into the pool: every file checked, the bad ones named, the rest added."""
 
 import hashlib
 import sys
@@ -18,6 +18,7 @@ from annotator.importing.media import store_picture
 from annotator.importing.pictures import UnusableFileError, check_picture
 from annotator.importing.report import ALREADY_HERE, TWICE, ImportReport
 from annotator.importing.sources import ImportStoppedError, Member, Source, UnreadableSourceError
+from annotator.importing.url_lists import UrlListSource, looks_like_list
 from annotator.models import Image, Project
 
 BATCH_IMAGES = 200
@@ -39,7 +40,7 @@ def import_path(
     user: User | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Add the pictures of a folder, a zip or one file to a project, and have the pool prepared.
+    """Add the pictures of a folder, a zip, a list of URLs or one file to a project, and have the pool prepared.
 
     Files that cannot be used are named in the report and left out. With `labels_from_folders`, the first sub-folder
     names the class, by `user`. `progress` is told the share done (0 to 1) and words. Raises UnreadableSourceError,
@@ -52,7 +53,7 @@ def import_path(
 
 
 def open_source(path: Path, *, shown_name: str = "") -> Source:
-    """Return a folder, zip or file as a source. Raises UnreadableSourceError."""
+    """Return a folder, zip, list of URLs or file as a source. Raises UnreadableSourceError."""
     name = shown_name or path.name
     try:
         if path.is_dir():
@@ -61,6 +62,8 @@ def open_source(path: Path, *, shown_name: str = "") -> Source:
             raise UnreadableSourceError(f"There is no file or folder “{path}”.")
         if looks_like_zip(path, name):
             return ZipSource(path, shown_name=name)
+        if looks_like_list(name):
+            return UrlListSource(path, shown_name=name)
         return FileSource([(path, name)])
     except OSError as error:
         raise UnreadableSourceError(f"“{path}” cannot be read ({error.strerror}).") from error

@@ -17,11 +17,13 @@ from annotator.importing.files import looks_like_zip
 from annotator.importing.folders import FileSource
 from annotator.importing.media import words_for_disk
 from annotator.importing.sources import Source, UnreadableSourceError, readable_name
+from annotator.importing.url_lists import Entry, UrlListSource, looks_like_list, write_entries
 from annotator.models import Job, Project
 
 # Beside the upload itself, its pictures and the database need room.
 ROOM_FACTOR = 2
 LEFTOVER_SECONDS = 86_400
+LIST_NAME = "urls.jsonl"
 
 
 class UploadError(ValueError):
@@ -59,6 +61,19 @@ def keep_upload(
     return request_import(project=project, user=user, options=options)
 
 
+def keep_list(*, project: Project, user: User, entries: Sequence[Entry], labels_from_list: bool = False) -> Job:
+    """Write a list of URLs down where the worker finds it and ask for their import. Raises UploadError."""
+    folder = Path(settings.FILE_UPLOAD_TEMP_DIR) / f"{jobs.UPLOAD_PREFIX}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        write_entries(folder / "00000", entries)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UploadError(words_for_disk(error)) from error
+    options = {"folder": folder.name, "names": [LIST_NAME], "labels_from_folders": labels_from_list}
+    return request_import(project=project, user=user, options=options)
+
+
 @transaction.atomic
 def request_import(*, project: Project, user: User, options: dict[str, object]) -> Job:
     """Write the job down and have a worker told."""
@@ -77,15 +92,18 @@ def move(file: "UploadedFile[bytes]", target: Path) -> None:
 
 
 def open_upload(job: Job) -> list[Source]:
-    """Return an upload's zips and single pictures as sources. Raises UnreadableSourceError."""
+    """Return an upload's zips, lists of URLs and single pictures as sources. Raises UnreadableSourceError."""
     folder = jobs.upload_folder(job)
     if folder is None or not folder.is_dir():
         raise UnreadableSourceError("The uploaded files are not there any more: please upload them again.")
     kept = [(folder / f"{number:05d}", name) for number, name in enumerate(job.options["names"])]
     zips = [(path, name) for path, name in kept if looks_like_zip(path, name)]
-    others = [(path, name) for path, name in kept if (path, name) not in zips]
+    lists = [(path, name) for path, name in kept if looks_like_list(name) and (path, name) not in zips]
+    others = [named for named in kept if named not in zips and named not in lists]
     sources: list[Source] = [ZipSource(path, shown_name=name) for path, name in zips]
-    return [*sources, FileSource(others)] if others else sources
+    # What is here already comes in before anything is downloaded.
+    sources += [FileSource(others)] if others else []
+    return sources + [UrlListSource(path, shown_name=name) for path, name in lists]
 
 
 def discard_leftovers() -> None:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import F, Q
 from django.utils import timezone
 
-from annotator import jobs
+from annotator import jobs, metrics
 from annotator.learner import audit, conditioning, ownership, ranking, reading, regularizing, scheduling
 from annotator.learner.files import delete_files, delete_strays, resolve
 from annotator.learner.holding import SEEN, STATES, TooLargeError, bytes_of, forget, make_room, remember
@@ -50,7 +50,9 @@ def _absorb(project: Project, claim: Claim, seconds: float) -> bool:
         forget(project.pk)
         return False
     remember(project.pk, held)
+    before = len(held.known)
     leases = _pass(project, held, begin, seconds)
+    metrics.pass_ended(project.pk, answers=len(held.known) - before, seconds=time.monotonic() - begin)
     if held.written is None:
         return True
     SEEN[project.pk] = (len(held.known), frozenset(lease.pk for lease in leases))

@@ -58,6 +58,7 @@ class WorkerHeartbeat(models.Model):
     memory_limit_bytes = models.PositiveBigIntegerField(default=0)
     projects_held = models.PositiveIntegerField(default=0)
     evictions = models.PositiveIntegerField(default=0)
+    figures = models.JSONField(default=list)
 
     def __str__(self) -> str:
         return self.name

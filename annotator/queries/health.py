@@ -13,6 +13,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from annotator.models import Linearization, NetworkVersion, Project, WorkerHeartbeat
+from annotator.queries import monitoring
 from annotator.queries.fidelity import Badge, badge
 
 LOW_DISK_BYTES = 1024**3
@@ -120,9 +121,18 @@ def _model_check(project: Project, live: Linearization | None, *, failed: bool) 
     return Check(project.name, True, words, needed=False, fidelity=badge(live.network_version.metrics))
 
 
+def check_model() -> Check:
+    """Say whether the queue can look ahead anywhere; one project's trouble is its own page's to tell."""
+    found = monitoring.models()
+    words = f"{found.live} projects have a model, {found.waiting} wait for theirs, {found.failed} cannot get one."
+    return Check("Model", bool(found.live) or not (found.waiting or found.failed), words)
+
+
 def is_ready() -> tuple[bool, dict[str, str]]:
     """Return whether everything that is needed works, and one word for each part, for machines."""
     found = checks()
+    if all(check.works for check in found if check.name == "Database"):
+        found.append(check_model())
     return all(check.works for check in found if check.needed), {
         check.name.lower(): "ok" if check.works else "failing" for check in found
     }

@@ -26,10 +26,11 @@ class SignIn(views.LoginView):
 
     template_name = "registration/login.html"
     redirect_authenticated_user = True
+    http_method_names = ["get", "head", "post"]  # Django's would take a PUT, too
 
 
 # Whoever was signed out meanwhile is not asked to sign in first.
-sign_out = login_not_required(views.LogoutView.as_view())
+sign_out = login_not_required(views.LogoutView.as_view(http_method_names=["post"]))
 
 
 @login_not_required

@@ -10,7 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 
-from annotator import access
+from annotator import access, metrics
 from annotator.actions import labelling, leasing
 from annotator.actions.labelling import LabellingError, NothingToUndoError, QueryClosedError
 from annotator.forms.labelling import AnswerForm, CorrectionForm, UndoForm, first_error
@@ -60,6 +60,7 @@ def annotate_answer(request: HttpRequest, slug: str, session_id: UUID) -> HttpRe
         return show(request, error.card, message=str(error), status=CONFLICT)
     except LabellingError as error:
         return refuse(request, session, str(error))
+    metrics.next_card(request, card, interface="page")
     return follow(request, card, spoken=spoken_answer(card))
 
 

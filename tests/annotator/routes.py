@@ -14,6 +14,7 @@ from annotator.models import Annotation, Image, Job, Project
 from annotator.models.answer import Answer
 from tests.conftest import BACKEND
 
+PEOPLE = ("anonymous", "outsider", "annotator", "reviewer", "admin", "staff")
 SIGN_IN = 302
 PAGE = (200, 404, 200, 200)
 ADMIN_PAGE = (200, 404, 403, 200)
@@ -22,13 +23,27 @@ OPEN = (200, 200, 200, 200)
 
 @dataclass(frozen=True)
 class Route:
-    """What an anonymous person, an outsider, an annotator and an admin get; `session` belongs to the annotator."""
+    """What an anonymous person, an outsider, an annotator and an admin get; `session` belongs to the annotator.
+
+    A reviewer gets what annotators get, and staff who are in no project what outsiders get, unless it says otherwise.
+    """
 
     expected: tuple[int, int, int, int]
     args: tuple[str, ...] = ()
     method: str = "get"
     data: dict[str, str] = field(default_factory=dict)
     json: bool = False
+    reviewer: int | None = None
+    staff: int | None = None
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """What each of PEOPLE gets."""
+        anonymous, outsider, annotator, admin = self.expected
+        as_member = admin if "session" in self.args else annotator
+        reviewer = as_member if self.reviewer is None else self.reviewer
+        staff = outsider if self.staff is None else self.staff
+        return anonymous, outsider, annotator, reviewer, admin, staff
 
 
 def page(outsider: int, annotator: int, admin: int, *args: str, **more: object) -> Route:
@@ -44,17 +59,19 @@ POST = {"method": "post"}
 ROUTES: dict[str, list[Route]] = {
     # Everybody who is signed in.
     "project-list": [page(200, 200, 200)],
-    "project-new": [page(403, 403, 200), page(403, 403, 422, **POST)],
+    "project-new": [page(403, 403, 200, staff=200), page(403, 403, 422, **POST, staff=422)],
     "account": [page(200, 200, 200), page(422, 422, 422, **POST)],
     "account-token-new": [page(200, 200, 200, **POST)],
     "account-token-revoke": [page(302, 302, 302, **POST)],
     "health": [page(200, 200, 200)],
     # Nobody needs to sign in.
-    "login": [Route((200, 302, 302, 302))],
+    "login": [Route((200, 302, 302, 302)), Route((200, 302, 302, 302), method="post")],
     "one-time-login": [Route(OPEN, ("x",)), Route((410, 410, 410, 410), ("x",), "post")],
     "logout": [Route((302, 302, 302, 302), method="post"), Route((405, 405, 405, 405))],
     "healthz": [Route(OPEN)],
     "readyz": [Route((503, 503, 503, 503))],
+    # From this machine for all, from elsewhere for staff (test_monitoring).
+    "metrics": [Route(OPEN)],
     # A project's admin.
     "project-home": [page(404, 302, 200, "slug")],
     "project-overview": [page(404, 403, 286, "slug")],
@@ -80,7 +97,10 @@ ROUTES: dict[str, list[Route]] = {
     "annotate-session": [page(404, 200, 404, "slug", "session")],
     "annotate-answer": [page(404, 422, 404, "slug", "session", **POST)],
     "annotate-undo": [page(404, 422, 404, "slug", "session", **POST)],
-    "annotate-correct": [page(404, 422, 404, "slug", "session", "annotation", **POST)],
+    "annotate-correct": [
+        page(404, 200, 404, "slug", "session", "annotation"),
+        page(404, 422, 404, "slug", "session", "annotation", **POST),
+    ],
     "annotate-heartbeat": [Route((401, 404, 204, 404), ("slug", "session"), "post")],
     "annotate-leave": [Route((401, 404, 204, 404), ("slug", "session"), "post")],
     "annotate-reserve": [Route((401, 404, 200, 404), ("slug", "session"), "post")],
@@ -96,6 +116,8 @@ ROUTES: dict[str, list[Route]] = {
     "api-undo": [api(404, 400, 404, "session", **POST)],
     "api-progress": [api(404, 200, 200, "slug")],
     "api-export": [api(404, 403, 200, "slug", "csv")],
+    "api-imports": [api(404, 403, 400, "slug", **POST)],
+    "api-import": [api(404, 403, 200, "slug", "job")],
     "api-token": [api(404, 404, 404, method="delete")],
     "api-schema": [api(200, 200, 200)],
     "api-docs": [api(200, 200, 200)],
@@ -104,8 +126,8 @@ ROUTES: dict[str, list[Route]] = {
 CASES = [(name, number, route) for name, routes in ROUTES.items() for number, route in enumerate(routes)]
 
 
-# These two hand an image out, as opening the annotator's page must.
-LEASING = {"annotate", "annotate-session"}
+# These hand an image out or keep it, as opening the annotator's page must.
+LEASING = {"annotate", "annotate-session", "annotate-correct"}
 READS = [(name, route) for name, _, route in CASES if route.method == "get" and name not in LEASING]
 
 

@@ -51,6 +51,7 @@ def test_everything_works(workers: None, client: Client) -> None:
         "learner worker": "ok",
         "training worker": "ok",
         "disk": "ok",
+        "model": "ok",
     }
     assert (reply.status_code, reply.json()) == (200, {"ready": True, "parts": parts})
 

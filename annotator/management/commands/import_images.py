@@ -1,4 +1,4 @@
-"""manage.py import_images: a folder or a zip on the server's own disk into a project."""
+"""manage.py import_images: a folder, a zip or a list of URLs on the server's own disk into a project."""
 
 import argparse
 from pathlib import Path
@@ -17,13 +17,17 @@ NAMES_SHOWN = 20
 
 
 class Command(BaseCommand):
-    help = "Add the pictures of a folder or a zip to a project. Files that cannot be used are named and left out."
+    help = (
+        "Add the pictures of a folder, a zip or a list of URLs to a project. What cannot be used is named and left out."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("project", help="the project's name in addresses (slug)")
-        parser.add_argument("path", type=Path, help="a folder, a zip or one picture")
+        parser.add_argument("path", type=Path, help="a folder, a zip, one picture, or a list of URLs (.csv, .jsonl)")
         parser.add_argument(
-            "--labels-from-folders", action="store_true", help="the first sub-folder names each image's class"
+            "--labels-from-folders",
+            action="store_true",
+            help="the first sub-folder, or a list's label, names its class",
         )
         parser.add_argument("--user", help="whose labels these are (default: the project's first admin)")
         parser.add_argument("--create", metavar="NAME", help="make the project first; --user becomes its admin")
