@@ -50,16 +50,24 @@ class Repeater:
 
 
 class ThreadLimit(bootsteps.StartStopStep):
-    """Limits torch before the first task uses it."""
+    """Limits torch before the first task uses it.
+
+    What the threads of the other steps use is imported here, before they start: Python gives up on modules that import
+    each other where two threads import them at once.
+    """
 
     def start(self, parent: Any) -> None:
         import torch
+
+        import annotator.learner  # noqa: F401
 
         torch.set_num_threads(threads_for(queues_of(parent)))
 
 
 class Heartbeat(bootsteps.StartStopStep):
     """Writes every few seconds that this worker is alive, also while a long task runs."""
+
+    requires = (ThreadLimit,)
 
     def start(self, parent: Any) -> None:
         kinds = [kind for kind in KINDS if kind in queues_of(parent)]

@@ -75,9 +75,7 @@ def one_hot(index: int, posterior: Posterior) -> torch.Tensor:  # (K,)
     return torch.eye(posterior.classes, dtype=posterior.mean.dtype)[index]
 
 
-def open_state(
-    linearization: Linearization, *, claim: Claim | None = None, checkpoint: bool = True
-) -> ProjectState:
+def open_state(linearization: Linearization, *, claim: Claim | None = None, checkpoint: bool = True) -> ProjectState:
     """Load the arrays of a linearisation and its checkpoint; without a sound one the posterior has no labels yet.
 
     Raises one of UNUSABLE when the arrays cannot be used.
@@ -91,7 +89,9 @@ def open_state(
     elif posterior.ridge != ridge:  # it was chosen again after the checkpoint
         posterior.set_ridge_(ridge)
     claim = claim or nobodys(linearization.project_id)
-    return ProjectState(linearization, claim, arrays, posterior, kbar, known, saved_at=len(known))
+    # Where a file is damaged the next pass writes another.
+    saved_at = len(known) if known or not linearization.posterior_file else -CHECKPOINT_EVERY
+    return ProjectState(linearization, claim, arrays, posterior, kbar, known, saved_at=saved_at)
 
 
 def fresh_posterior(arrays: Arrays, *, ridge: float) -> Posterior:

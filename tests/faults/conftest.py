@@ -1,5 +1,6 @@
 """A real server on a data folder of its own, with a small pool and people who label it."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.running_services import own_services
 from benchmarks.server import ROOT, RunningServer, running_server
 from tests.faults.checks import stop_reading, stored, wait_until
 from tests.faults.people import Annotator
@@ -33,14 +35,15 @@ def make_data(folder: Path, environment: dict[str, str], *, count: int = 150) ->
     manage(variables, "-m", "tests.faults.pool", SLUG, str(count), *PEOPLE)
 
 
-@pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+@pytest.fixture(scope="module")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningServer]]:
     """Return a function that starts a server whose pool is ready to be labelled; all are stopped in the end."""
     running = []
+    services = contextlib.ExitStack()
 
-    def start(*, count: int = 150, environment: dict[str, str] | None = None) -> RunningServer:
-        variables = {**ENVIRONMENT, **(environment or {})}
-        folder = tmp_path / f"data{len(running)}"
+    def start(*, count: int = 300, environment: dict[str, str] | None = None) -> RunningServer:
+        variables = services.enter_context(own_services({**ENVIRONMENT, **(environment or {})}))
+        folder = tmp_path_factory.mktemp("data")
         make_data(folder, variables, count=count)
         context = running_server(data=folder, environment=variables)
         server = context.__enter__()
@@ -52,13 +55,16 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
     for context, server in reversed(running):
         stop_reading(server)
         context.__exit__(None, None, None)
+    services.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(start_server: Callable[..., RunningServer]) -> RunningServer:
+    """Shared by the tests of a file: starting one takes long."""
     return start_server()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def people(server: RunningServer) -> list[Annotator]:
+    """Two who label in turn; they remember what was acknowledged through all tests of a file."""
     return [Annotator(name, server.url, SLUG) for name in PEOPLE]

@@ -2,7 +2,7 @@
 
 python -m tests.faults.stored
 
-It reads a project's slug a line and answers with a line: what is stored, or {"error": "..."} while the database is away.
+It reads a project's slug a line and answers with a line: what is stored, or {"error": "..."} while it cannot be read.
 """
 
 import json
@@ -13,11 +13,12 @@ from typing import Any
 
 def what_is_stored(slug: str) -> dict[str, Any]:
     """Return every annotation of a project and its leases; Django is set up and no row is changed."""
-    from annotator.models import Annotation, Linearization, Project, Query
+    from annotator.models import Annotation, Job, Linearization, Ownership, Project, Query
 
     project = Project.objects.get(slug=slug)
     annotations = Annotation.objects.filter(project=project).order_by("pk")
     queries = Query.objects.filter(project=project).order_by("leased_at")
+    owner = Ownership.objects.filter(project=project).first()
     live = Linearization.objects.filter(project=project, state=Linearization.State.LIVE).first()
     return {
         "annotations": [
@@ -50,6 +51,11 @@ def what_is_stored(slug: str) -> dict[str, Any]:
         "network": live.network_version.number if live else None,
         "posterior_file": live.posterior_file if live else "",
         "features_file": live.features_file if live else "",
+        "weights_file": live.network_version.weights_file if live else "",
+        "ready": Linearization.objects.filter(project=project, state=Linearization.State.READY).count(),
+        "training": Job.objects.filter(project=project, kind=Job.Kind.TRAIN, state=Job.State.RUNNING).count(),
+        "owner": owner.worker if owner else "",
+        "token": owner.token if owner else 0,
         "label_count": live.label_count if live else 0,
     }
 
