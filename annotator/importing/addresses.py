@@ -18,6 +18,24 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 PORTS = frozenset({80, 443, 8000, 8080, 8443})
 LONGEST_URL = 4000
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# IANA's special registries, as far as a Python of some version takes their addresses for public.
+SPECIAL = [
+    ipaddress.ip_network(network)
+    for network in (
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "198.18.0.0/15",
+        "240.0.0.0/4",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "3fff::/20",
+        "5f00::/16",
+        "fec0::/10",
+    )
+]
 SAFE = "/%:@!$&'()*+,;=~-._?"
 
 NOT_A_URL = "not a URL that begins with http:// or https://"
@@ -107,7 +125,7 @@ def is_public(address: Address) -> bool:
             hidden = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if hidden is not None:
             return is_public(hidden)
-        if address.is_site_local:
-            return False
+    if any(address in network for network in SPECIAL):
+        return False
     refused = address.is_multicast or address.is_loopback or address.is_link_local or address.is_unspecified
     return address.is_global and not (refused or address.is_reserved)

@@ -110,9 +110,13 @@ class PinnedConnection(http.client.HTTPConnection):
             left = self.end - time.monotonic()
             if left <= 0:
                 raise TimeoutError
+            # By hand: create_connection would ask the resolver once more.
+            raw = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             try:
-                raw = socket.create_connection((address, self.target.port), timeout=min(CONNECT_SECONDS, left))
+                raw.settimeout(min(CONNECT_SECONDS, left))
+                raw.connect((address, self.target.port))
             except OSError as error:
+                raw.close()
                 failed = error
                 continue
             raw.settimeout(left)

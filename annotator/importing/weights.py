@@ -90,11 +90,24 @@ def check_header(file: BinaryIO, *, size: int) -> None:
 
 
 def span(entry: dict[str, Any]) -> tuple[int, int]:
-    """Return where a tensor's bytes begin and end. Raises ValueError, KeyError, TypeError."""
-    begin, end = (int(place) for place in entry["data_offsets"])
-    values = 1
-    for side in entry["shape"]:
-        values *= int(side)
-    if values < 0 or begin < 0 or end - begin != values * SIZES[entry["dtype"]]:
+    """Return where a tensor's bytes begin and end. Raises ValueError, KeyError, TypeError.
+
+    A shape with a zero in it has no values, wherever the zero stands.
+    """
+    begin, end = (whole(place) for place in entry["data_offsets"])
+    sides = [whole(side) for side in entry["shape"]]
+    values, most = int(0 not in sides), max(end - begin, 0)
+    for side in sides:
+        values *= side
+        if values > most:  # a header of ten million sides would keep multiplying for hours
+            raise ValueError("a tensor of more values than bytes")
+    if begin < 0 or end - begin != values * SIZES[entry["dtype"]]:
         raise ValueError(f"a tensor of {values} values cannot lie from {begin} to {end}")
     return begin, end
+
+
+def whole(number: object) -> int:
+    """Return a number of a header that must be whole and not negative. Raises ValueError."""
+    if type(number) is not int or number < 0:
+        raise ValueError(f"{number!r:.40} is no whole number")
+    return number

@@ -104,7 +104,7 @@ def jobs() -> dict[tuple[str, str], int]:
 def queue_depths() -> dict[str, int]:
     """Return how many messages wait in each queue; {} while the broker does not answer."""
     broker = current_app.connection_for_read(connect_timeout=1)
-    failures = (OperationalError, OSError, *broker.connection_errors)
+    failures: tuple[type[BaseException], ...] = (OperationalError, OSError, *broker.connection_errors)
     try:
         with broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=1)
@@ -117,7 +117,7 @@ def _depth(broker: Any, queue: str) -> int:
     with broker.channel() as channel:
         try:
             return int(channel.queue_declare(queue=queue, passive=True).message_count)
-        except ChannelError as error:  # type: ignore[misc]  # the stubs do not say that it is an exception
+        except ChannelError as error:
             if str(getattr(error, "reply_code", "")) == NOT_FOUND:
                 return 0  # Redis forgets a queue that is empty
             raise
