@@ -5,10 +5,12 @@ import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 from csp.constants import NONE, SELF
 from environs import Env
 
+from annotator import databases
 from config import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -92,19 +94,11 @@ TEMPLATES = [
     },
 ]
 
-# SQLite has one writer at a time: a transaction takes the write lock when it begins (IMMEDIATE), not half way.
-# synchronous=FULL because an answer that was acknowledged must survive a power cut.
-DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{DATA_DIR / 'foresight.sqlite3'}")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-    }
-    DATABASES["default"]["CONN_MAX_AGE"] = None
-else:
-    DATABASES["default"]["CONN_MAX_AGE"] = 60
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES = {
+    "default": databases.configured(
+        env.str("DATABASE_URL", "") or f"sqlite:///{quote(f'{DATA_DIR}/foresight.sqlite3')}"
+    )
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTHENTICATION_BACKENDS = [
@@ -218,8 +212,11 @@ SPECTACULAR_SETTINGS = {
 # Celery. The default broker is a folder: no server to install (config/broker.py).
 BROKER_URL = env.str("BROKER_URL", "")
 CELERY_BROKER_URL = BROKER_URL or "folder://localhost"
+# A broker that is away must not keep an answer waiting: whoever sends gives up, and the learner's sweep finds the work.
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = (
-    {} if BROKER_URL else {"folder": str(BROKER_DIR), "polling_interval": 0.01}
+    {"socket_connect_timeout": 2, "socket_timeout": 10, "socket_keepalive": True}
+    if BROKER_URL
+    else {"folder": str(BROKER_DIR), "polling_interval": 0.01}
 )
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False

@@ -1,7 +1,8 @@
 """People and a small project with real pictures; tasks that are sent are recorded, not run."""
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from django.test import Client
 from PIL import Image as Picture
 
 from annotator.models import Image, LabelClass, Membership, Project
+from benchmarks.running_services import ServicesError, find_program, fresh_database, running_services
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 CLASS_NAMES = ("cat", "dog", "bird")
@@ -90,6 +92,28 @@ def as_user() -> Callable[[User], Client]:
         return client
 
     return sign_in
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL: the one that the tests run on, else one of their own; skipped where it is not installed."""
+    if "DATABASE_URL" in os.environ:
+        yield os.environ["DATABASE_URL"]
+        return
+    try:
+        find_program("postgres")
+        find_program("redis-server")
+    except ServicesError as error:
+        pytest.skip(str(error))
+    with running_services(durable=False) as services:
+        yield services.database_url
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    """An empty database on a real PostgreSQL."""
+    with fresh_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
