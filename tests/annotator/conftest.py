@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from django.conf import settings
 from django.contrib.auth.models import User
 from PIL import Image as Picture
+from pytest_django.fixtures import Settings
 from sklearn.datasets import load_digits
 
 from alcore.training import TrainingOptions
@@ -18,6 +19,15 @@ from annotator import learner
 from annotator.learner import holding, ownership
 from annotator.models import Image, Job, LabelClass, Membership, Project
 from tests.annotator.learner_steps import label_rows
+from tests.annotator.web_servers import WebServer, web_server
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[WebServer]:
+    """A web server that the settings let be asked although its address is this machine's."""
+    with web_server() as running:
+        settings.URL_IMPORT_ALLOWED = [running.name]
+        yield running
 
 
 @pytest.fixture(scope="session")

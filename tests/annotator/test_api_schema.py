@@ -8,6 +8,8 @@ import pytest
 import schemathesis
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, settings
@@ -21,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from annotator.actions import labelling, leasing
 from annotator.actions.accounts import create_token
-from annotator.models import AnnotationSession, Project, Query
+from annotator.models import AnnotationSession, Job, Project, Query
 from annotator.models.answer import Answer
 from config.wsgi import application
 
@@ -32,7 +34,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-ROUTES = 12
+ROUTES = 14
 schema = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(public=True))
 schema.app = application
 
@@ -45,6 +47,7 @@ class World:
     slug: str
     session: AnnotationSession
     image: int
+    job: int
 
 
 @pytest.fixture
@@ -55,7 +58,19 @@ def world(project: Project, alice: User) -> World:
     labelling.record_annotation(
         session=session, query_id=query.pk, answer=Answer(kind="label", class_index=1), client_key=uuid4()
     )
-    return World(create_token(user=alice), project.slug, session, project.images.first().pk)
+    job = Job.objects.create(project=project, kind=Job.Kind.IMPORT)
+    return World(create_token(user=alice), project.slug, session, project.images.first().pk, job.pk)
+
+
+@pytest.fixture(autouse=True)
+def one_connection() -> Iterator[None]:
+    """Keep the test's transaction open over requests, as Django's own test client does."""
+    ends = (request_started, request_finished)
+    for end in ends:
+        end.disconnect(close_old_connections)
+    yield
+    for end in ends:
+        end.connect(close_old_connections)
 
 
 @pytest.fixture
@@ -68,7 +83,12 @@ def statuses() -> Iterator[set[int]]:
 
 def make_real(case: schemathesis.Case, world: World) -> None:
     """Put what is there into three quarters of the drawn requests, so that they get further than a 404."""
-    known = {"slug": world.slug, "session_id": str(world.session.pk), "image_id": world.image}
+    known = {
+        "slug": world.slug,
+        "session_id": str(world.session.pk),
+        "image_id": world.image,
+        "job_id": world.job,
+    }
     parameters = case.path_parameters or {}
     if len(str(parameters) + str(case.body)) % 4:
         case.path_parameters = {name: known.get(name, value) for name, value in parameters.items()}
