@@ -115,8 +115,10 @@ def owned(held: Claim, **values: Any) -> Iterator[None]:
 
     The row stays locked to the end of the transaction, so that nobody takes the project over in the middle of it.
     """
+    # Inside another transaction the limit would go on until that one's end, long after this one's work.
+    limited = connection.vendor == "postgresql" and not connection.in_atomic_block
     with transaction.atomic():
-        if connection.vendor == "postgresql":
+        if limited:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [IDLE_LIMIT])
         mine = Ownership.objects.filter(project_id=held.project_id, worker=this_worker(), token=held.token)
