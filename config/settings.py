@@ -5,9 +5,11 @@ import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
 from annotator import databases
@@ -32,6 +34,32 @@ def read_secret_key(path: Path) -> str:
     with os.fdopen(handle, "w") as file:
         file.write(secrets.token_urlsafe(64))
     return path.read_text().strip()
+
+
+def object_store(bucket: str) -> dict[str, Any]:
+    """Return the settings of a bucket of pictures; who may use it is in the variables that AWS's own tools read."""
+    try:
+        from botocore.config import Config
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            "FORESIGHT_MEDIA_BUCKET is set, and the packages for it are not installed: "
+            ".venv/bin/pip install -r requirements-s3.txt"
+        ) from error
+    options = {
+        "bucket_name": bucket,
+        "location": env.str("FORESIGHT_MEDIA_PREFIX", ""),
+        "endpoint_url": env.str("FORESIGHT_MEDIA_ENDPOINT", "") or None,
+        "region_name": env.str("FORESIGHT_MEDIA_REGION", "") or None,
+        "client_config": Config(
+            connect_timeout=5,
+            read_timeout=20,
+            retries={"max_attempts": 3},
+            # Stores other than Amazon's do not all know the checksums that its client would add.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    }
+    return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
 
 
 SECRET_KEY = env.str("SECRET_KEY", "") or read_secret_key(DATA_DIR / "secret_key")
@@ -134,8 +162,12 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+# Pictures are in the media folder; with a bucket they are in an object store, and the folder is this machine's cache.
+MEDIA_BUCKET = env.str("FORESIGHT_MEDIA_BUCKET", "")
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": object_store(MEDIA_BUCKET)
+    if MEDIA_BUCKET
+    else {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 MEDIA_URL = "media/"

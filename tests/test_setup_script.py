@@ -42,7 +42,7 @@ class Place:
         (self.folder / "script").mkdir(parents=True)
         self.tools.mkdir()
         shutil.copy(ROOT / "script" / "setup", self.folder / "script" / "setup")
-        for name in ("requirements.txt", "requirements-dev.txt", "constraints.txt"):
+        for name in ("requirements.txt", "requirements-s3.txt", "requirements-dev.txt", "constraints.txt"):
             shutil.copy(ROOT / name, self.folder / name)
         self.write_tool("python3", FAKE_PYTHON)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from django.conf import settings
 from django.utils import timezone
 
+from annotator import media
 from annotator.exporting import csv
 from annotator.exporting.rows import CHUNK, read_annotations
 from annotator.models import Annotation, Image, LabelClass, Project
@@ -63,7 +63,7 @@ def stream(project: Project) -> Iterator[bytes]:
     with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for voted in vote(project):
             name = f"{folders[voted.label_class.pk]}/{image_name(voted.image)}"
-            path = Path(settings.MEDIA_ROOT) / voted.image.file
+            path = media.local_path(voted.image.file)
             if path.is_file():
                 yield from add_file(archive, outlet, name, read_pieces(path))
             else:

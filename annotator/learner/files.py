@@ -9,6 +9,7 @@ from django.conf import settings
 from torch import Tensor
 
 from alcore.datasets import iterate_images
+from annotator import media
 from annotator.models import Image, Linearization, NetworkVersion, Project
 
 IMAGE_SIZE = 32
@@ -52,7 +53,10 @@ def delete_strays(project: Project) -> None:
 
 
 def load_pool(images: list[Image], *, progress: Progress | None = None) -> Tensor:  # (n, C, 32, 32)
-    """Decode the files of these images, in their order. Raises alcore.datasets.ImageFileError, naming the file."""
-    paths = [Path(settings.MEDIA_ROOT) / image.file for image in images]
+    """Decode the files of these images, in their order.
+
+    Raises alcore.datasets.ImageFileError, naming the file, and annotator.media.MediaStoreError.
+    """
+    paths = media.local_paths([image.file for image in images])
     batches = iterate_images(paths, size=IMAGE_SIZE, channels=CHANNELS, batch_size=256, progress=progress)
     return torch.cat(list(batches)) if paths else torch.zeros(0, CHANNELS, IMAGE_SIZE, IMAGE_SIZE)

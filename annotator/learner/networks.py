@@ -3,9 +3,6 @@
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
-
-from django.conf import settings
 
 from alcore.datasets import ImageFileError, ImageFiles, ImageRows, Preprocessing, preprocessing_hash
 from alcore.linearization import LinearizationError
@@ -30,6 +27,7 @@ from alcore.network import (
     weights_hash,
 )
 from alcore.store import StoreError
+from annotator import media
 from annotator.learner.files import ACTIVATIONS, Progress, folder, resolve
 from annotator.models import Image, Project
 
@@ -42,6 +40,7 @@ NETWORK_ERRORS = (
     DownloadError,
     FreezeError,
     ImageFileError,
+    media.MediaStoreError,
     ImageSizeError,
     LinearizationError,
     NetworkFileError,
@@ -85,9 +84,9 @@ class Pool:
 
 
 def open_pool(project: Project, images: list[Image], *, progress: Progress) -> Pool:
-    """Decode a small pool now, a large one batch by batch when it is used. Raises ImageFileError."""
+    """Decode a small pool now, a large one batch by batch when it is used. Raises ImageFileError, MediaStoreError."""
     size = preprocessing_of(project).size
-    files = ImageFiles([Path(settings.MEDIA_ROOT) / image.file for image in images], size=size, channels=3)
+    files = ImageFiles(media.local_paths([image.file for image in images]), size=size, channels=3)
     identity = rows_hash([preprocessing_hash(size, 3), *(image.sha256 for image in images)])
     return Pool(project, files.load(progress=progress) if files.bytes <= HELD_BYTES else files, identity)
 

@@ -1,14 +1,17 @@
 """Images, to members of their project alone; content-addressed, so that a browser may keep them for good."""
 
+import logging
 from pathlib import Path
 
 from django.conf import settings
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseNotModified
 from django.views.decorators.http import require_safe
 
-from annotator import access
+from annotator import access, media
 from annotator.importing.thumbnails import THUMBNAIL_SIZES, thumbnail_of
 from annotator.models import Image
+
+log = logging.getLogger(__name__)
 
 TYPES = {
     ".png": "image/png",
@@ -35,7 +38,11 @@ def send_image(request: HttpRequest, image: Image) -> HttpResponse:
     tag = f'"{image.sha256[:32]}{f"-{size}" if size else ""}"'
     if request.headers.get("If-None-Match") == tag:
         return secured(HttpResponseNotModified(), tag)
-    path = inside_media(image.file)
+    try:
+        path = inside_media(image.file)
+    except media.MediaStoreError:
+        log.exception("picture %s cannot be had", image.pk)
+        return HttpResponse("The picture cannot be had at the moment: the object store does not answer.", status=503)
     if size is not None:
         path = thumbnail_of(path, sha256=image.sha256, size=size)
     return secured(FileResponse(path.open("rb"), content_type=TYPES.get(path.suffix, "application/octet-stream")), tag)
@@ -44,7 +51,7 @@ def send_image(request: HttpRequest, image: Image) -> HttpResponse:
 def inside_media(name: str) -> Path:
     """Return the path of a stored file; Http404 for one that is gone, a link, or outside the media folder."""
     root = Path(settings.MEDIA_ROOT).resolve()
-    path = root / name
+    path = media.local_path(name)
     if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(root):
         raise Http404("The file of this image is missing.")
     return path

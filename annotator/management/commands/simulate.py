@@ -14,6 +14,7 @@ from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve, SimulationError
 from annotator.learner.simulating import LabelledPool, TooFewLabelsError, labelled_pool
 from annotator.management.progress_bar import Bar
+from annotator.media import MediaStoreError
 from annotator.models import Project
 
 SHARE_OF_READING = 0.02
@@ -48,7 +49,7 @@ class Command(BaseCommand):
             held_out = arguments.held_out or max(1, len(pool.images) // 4)
             plan = Plan(contenders, seeds=arguments.seeds, labels=arguments.labels, held_out=held_out)
             curves = self.run(project, pool, plan, arguments.out, bar)
-        except (SimulationError, TooFewLabelsError, ImageFileError) as error:
+        except (SimulationError, TooFewLabelsError, ImageFileError, MediaStoreError) as error:
             raise CommandError(f"{error}.") from error
         finally:
             bar.finish()
