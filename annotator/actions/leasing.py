@@ -102,31 +102,29 @@ def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Quer
 
 
 def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[tuple[Candidate, Image]]:
-    """Yield the candidates this annotator may have, in order; of a ranking, what other tabs keep in reserve last."""
+    """Yield the candidates this annotator may have, in order.
+
+    Of a ranking, what other tabs keep in reserve comes after what is free among the next few: people are seldom given
+    what somebody else may be answering offline, and never something much worse than the best.
+    """
     images = open_images(session.project, session.user).defer("metadata").alias(held=held_elsewhere(session))
     for source, of_source in groupby(order, key=lambda candidate: candidate.source):
         if source in RANKED:
-            again: list[Candidate] = []
-            yield from _pick(of_source, images.filter(held=False), passed=again)
-            yield from _pick(iter(again), images)
+            yield from _pick(of_source, [images.filter(held=False), images])
         else:
-            yield from _pick(of_source, images)
+            yield from _pick(of_source, [images])
 
 
-def _pick(
-    order: Iterator[Candidate], images: QuerySet[Image], *, passed: list[Candidate] | None = None
-) -> Iterator[tuple[Candidate, Image]]:
-    """Ask the database for the best of a handful at a time.
+def _pick(order: Iterator[Candidate], tiers: list[QuerySet[Image]]) -> Iterator[tuple[Candidate, Image]]:
+    """Ask the database for the best of a handful at a time, in the first of these sets of images before the next.
 
-    On PostgreSQL the image is locked, and one that another request is just leasing is skipped; `passed` collects
-    what was not yielded.
+    On PostgreSQL the image is locked, and one that another request is just leasing is skipped.
     """
     size = FIRST_BATCH
     while batch := {candidate.image_id: candidate for candidate in reversed(list(islice(order, size)))}:
-        while image := _best(images, list(reversed(batch))):
-            yield batch.pop(image.pk), image
-        if passed is not None:
-            passed += reversed(batch.values())
+        for images in tiers:
+            while image := _best(images, list(reversed(batch))):
+                yield batch.pop(image.pk), image
         size = BATCH
 
 

@@ -12,6 +12,7 @@ from annotator import jobs, metrics
 from annotator.learner import audit, conditioning, ownership, ranking, reading, regularizing, scheduling
 from annotator.learner.files import delete_files, delete_strays, resolve
 from annotator.learner.holding import SEEN, STATES, TooLargeError, bytes_of, forget, make_room, remember
+from annotator.learner.likeness import mark_alike
 from annotator.learner.ownership import Claim, LostOwnershipError, owned
 from annotator.learner.state import CHECKPOINT_EVERY, UNUSABLE, ProjectState, open_state, save_checkpoint
 from annotator.models import Job, Linearization, NetworkVersion, Ownership, Project, Query, Ranking
@@ -225,9 +226,13 @@ def _prepare_leases(
     Returns whether there was time for all that are out of date; those that nobody has yet are always made.
     """
     stale = {lease.image_id for lease in leases if held.prepared.get(lease.image_id) != fingerprint}
+    wanted = ranking.wanted(held, project, leases, among=stale)
+    if len(wanted) > ranking.FEW and project.strategy == Project.Strategy.LOOKAHEAD:
+        _write_rankings(project, held, ranking.prepare_together(held, wanted), fingerprint)
+        return True
     ready: list[ranking.Prepared] = []
     written_at = time.monotonic()
-    for one in ranking.wanted(held, project, leases, among=stale):
+    for one in wanted:
         if one.again and time.monotonic() > until:
             _write_rankings(project, held, ready, fingerprint)
             return False
@@ -240,10 +245,27 @@ def _prepare_leases(
 
 
 def _write_rankings(project: Project, held: ProjectState, ready: list[ranking.Prepared], fingerprint: object) -> None:
+    _mark(project, held, ready)
     if ready:
         with owned(held.claim):
             ranking.write(project, held.linearization, ready, held.known_ranges())
     held.prepared.update({one.image_id: fingerprint for one in ready if one.image_id is not None})
+
+
+def _mark(project: Project, held: ProjectState, ready: list[ranking.Prepared]) -> None:
+    """Say in each entry which images are like it; where the order is random on purpose it stays that."""
+    if not ready or project.strategy == Project.Strategy.RANDOM:
+        return
+    ranked = {
+        one.image_id: [entry for key in one.answers if key != "cold_start" for entry in one.answers[key]]
+        for one in ready
+    }
+    kept = {one.image_id for one in ready} | set(held.prepared) | {None}
+    held.listed = {image_id: images for image_id, images in held.listed.items() if image_id in kept}
+    mark_alike(
+        held, [entry for entries in ranked.values() for entry in entries], among=set().union(*held.listed.values())
+    )
+    held.listed.update({image_id: {entry["image"] for entry in entries} for image_id, entries in ranked.items()})
 
 
 def _fingerprint(project: Project, held: ProjectState, leases: list[Query]) -> object:
@@ -259,6 +281,7 @@ def _fingerprint(project: Project, held: ProjectState, leases: list[Query]) -> o
 
 
 def _write(project: Project, held: ProjectState, prepared: list[ranking.Prepared]) -> None:
+    _mark(project, held, prepared)
     known_ids = held.known_ranges()
     ranking.write(project, held.linearization, prepared, known_ids)
     audit.refresh(held, project, known_ids=known_ids)

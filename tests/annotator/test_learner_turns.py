@@ -141,7 +141,10 @@ def test_many_labels_that_come_at_once_are_absorbed_as_one_block(trained_project
 
 
 @pytest.mark.django_db
-def test_with_little_time_new_cards_are_prepared_first_and_the_rest_in_the_next_turns(trained_project, bob):
+def test_with_little_time_new_cards_are_prepared_first_and_the_rest_in_the_next_turns(
+    trained_project, bob, monkeypatch
+):
+    monkeypatch.setattr(absorbing.ranking, "FEW", 4)  # more would share their work, and be made at once
     project = trained_project()
     for row in (70, 71, 72):
         lease(project, row, user=bob)
@@ -182,3 +185,28 @@ def test_what_is_left_of_a_pass_is_found_again_and_what_is_done_is_not_done_twic
         assert turns_taken < 5
     assert turns_taken == 2
     assert sorted(made) == [70, 71, 72]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("pairwise_limit", [3000, 10])
+def test_many_cards_are_prepared_at_once_as_they_would_be_by_themselves(
+    trained_project, bob, settings, monkeypatch, pairwise_limit
+):
+    settings.PAIRWISE_LIMIT = pairwise_limit
+    project = trained_project()
+    for row in (70, 71, 72, 73, 74):
+        lease(project, row, user=bob)
+    learner.absorb(project.pk)
+    together = {ranking.image.row: ranking.answers for ranking in rankings(project)}
+    assert sorted(together) == [70, 71, 72, 73, 74]
+    monkeypatch.setattr(absorbing.ranking, "FEW", 5)
+    Ranking.objects.filter(project=project).delete()
+    absorbing.forget(project.pk)
+    learner.absorb(project.pk)
+    for ranking in rankings(project):
+        found = together[ranking.image.row]
+        assert set(found) == set(ranking.answers)
+        for answer in ("0", "7"):
+            assert [one["image"] for one in found[answer]] == [one["image"] for one in ranking.answers[answer]]
+            expected = [one["score"] for one in ranking.answers[answer]]
+            assert [one["score"] for one in found[answer]] == pytest.approx(expected, rel=1e-4)

@@ -150,18 +150,20 @@ def test_others_are_given_other_images_while_there_are_any(pool, alice, bob):
         card = label(other, card, 0)
 
 
-def test_a_ranking_for_the_answer_goes_on_with_what_nobody_holds(pool, alice, bob):
+@pytest.mark.parametrize(("place", "gets_it"), [(3, True), (4, False)])
+def test_of_the_next_few_of_a_ranking_one_that_nobody_holds_is_taken(pool, alice, bob, place, gets_it):
     live = make_live(pool)
     session, _ = tab_of(bob, pool)
     held = reserving.refill(session=session)
     other, card = tab_of(alice, pool)
     free = pool.images.get(row=33)
-    ranking = [entry(hold.image) for hold in held[:6]] + [entry(free)]
+    ranking = [entry(hold.image) for hold in held[:6]]
+    ranking.insert(place, entry(free))
     Ranking.objects.create(
         project=pool, image=card.query.image, linearization=live, strategy="lookahead", answers={"0": ranking}
     )
     following = label(other, card, 0)
-    assert following.query.image == free
+    assert following.query.image == (free if gets_it else held[0].image)
     assert following.query.source == "prepared"
 
 
