@@ -57,6 +57,10 @@ class FeaturePosterior(Posterior):
             return self._held.covariance(rows).t()
         return self._pass(self._directions(rows)).t()
 
+    def answer_block(self, rows: Sequence[int]) -> Tensor:  # (b, b)
+        inner = self._inner(rows)
+        return torch.mm(inner.t(), inner).to(self.features)
+
     def answer_square_columns(self, rows: Sequence[int] | Tensor) -> Tensor:  # (N, b)
         if self._held.has(rows):
             return self._held.squares(rows).t()

@@ -277,6 +277,10 @@ class Posterior(ABC):
         """C_a[:, rows]."""
 
     @abstractmethod
+    def answer_block(self, rows: Sequence[int]) -> Tensor:  # (b, b)
+        """C_a among these rows alone, without a pass over the pool."""
+
+    @abstractmethod
     def answer_square_columns(self, rows: Sequence[int] | Tensor) -> Tensor:  # (N, b)
         """(C_a C_a)[:, rows]."""
 

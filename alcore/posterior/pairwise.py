@@ -45,6 +45,9 @@ class PairwisePosterior(Posterior):
         """Rows of the symmetric matrix: contiguous in memory."""
         return torch.t(self._covariance[rows])
 
+    def answer_block(self, rows: Sequence[int]) -> Tensor:  # (b, b)
+        return self._covariance[rows][:, rows]
+
     def answer_square_columns(self, rows: Sequence[int] | Tensor) -> Tensor:  # (N, b)
         return torch.mm(self._covariance, self._covariance[rows].t())
 

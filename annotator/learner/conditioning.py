@@ -21,7 +21,8 @@ def read_everything(state: ProjectState, project: Project) -> None:
     """
     ids = reading.all_ids(project)
     rows = reading.rows_of(project, ids)
-    state.deleted, state.image_ids = reading.deleted_rows(project), reading.image_ids(project, state.posterior.size)
+    state.deleted = reading.deleted_rows(project)
+    state.set_images(reading.image_ids(project, state.posterior.size))
     state.outside = {pk for pk, row in rows.items() if row >= state.posterior.size}
     state.votes = reading.current_votes(project)
     bring_to(state, set(state.votes) | set(state.posterior.votes))
@@ -57,7 +58,7 @@ def _follow_deletions(state: ProjectState, project: Project) -> None:
     if deleted == state.deleted:
         return
     changed, state.deleted = deleted ^ state.deleted, deleted
-    state.image_ids = reading.image_ids(project, state.posterior.size)
+    state.set_images(reading.image_ids(project, state.posterior.size))
     votes = reading.current_votes(project, changed)
     state.votes = {row: held for row, held in state.votes.items() if row not in changed} | votes
     bring_to(state, set(changed))

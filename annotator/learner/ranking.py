@@ -7,18 +7,22 @@ from typing import Any
 
 import torch
 
+from alcore.acquisition.crowd import rank_after_many
 from alcore.acquisition.lookahead import AnswerRanking, rank_after_answers, rank_now
 from alcore.acquisition.random import random_scores
 from alcore.acquisition.uncertainty import rank_uncertainty_after_answers, rank_uncertainty_now
 from annotator.learner import reading
+from annotator.learner.likeness import alike_to_pending, without_alike
 from annotator.learner.state import ProjectState, one_hot
 from annotator.models import ColdStart, Image, Linearization, Project, Query, Ranking
 from annotator.models.id_ranges import Ranges
 
 TOP = 5
+OTHERS = 30  # images that others may take before this ranking is made again
+FEW = 3  # images out at once that each get a ranking by itself
 PRESENT_TOP = 50
 COLD_START_TOP = 30
-PREDICTIONS = 10
+PREDICTIONS, LATER_PREDICTIONS = 10, 3
 DECIMALS = 7  # what float32 holds
 Entry = dict[str, Any]
 Answers = dict[str, list[Entry]]
@@ -58,11 +62,35 @@ def wanted(
     theirs = {lease.image: open_rows.clone() for lease in inside}
     for lease in inside:
         theirs[lease.image][[row for row in answered[lease.session.user_id] if row < len(open_rows)]] = False
+    alike = {} if project.strategy == Project.Strategy.RANDOM else alike_to_pending(state)
     ranked = Ranking.objects.filter(project=project, image__in=theirs).order_by("updated_at")
     place = {image_id: place for place, image_id in enumerate(ranked.values_list("image_id", flat=True))}
     ordered = sorted(theirs, key=lambda image: place.get(image.pk, -1))
-    top = TOP + len(leases)
-    return [Wanted(image, theirs[image], top, again=image.pk in place) for image in ordered]
+    top = TOP + min(len(leases), OTHERS)
+    return [
+        Wanted(
+            image,
+            without_alike(theirs[image], [found for row, found in alike.items() if row != image.row], at_least=top),
+            top,
+            again=image.pk in place,
+        )
+        for image in ordered
+    ]
+
+
+def prepare_together(state: ProjectState, rankings: Sequence[Wanted]) -> list[Prepared]:
+    """Rank what follows every answer to many images that are out: they share nearly all of the work."""
+    answers: list[int | None] = [*range(state.posterior.classes), None]
+    masks = {one.image.row: one.open_rows for one in rankings}
+    found = rank_after_many(
+        state.posterior, list(masks), answers=answers, candidates=masks, top=max(one.top for one in rankings)
+    )
+    prepared = []
+    for one in rankings:
+        entries = {answer: _entries(state, ranking) for answer, ranking in found[one.image.row].items()}
+        labels = {str(answer): entries[answer] for answer in answers if answer is not None}
+        prepared.append(Prepared(one.image.pk, {**labels, "skip": entries[None], "flag": entries[None]}))
+    return prepared
 
 
 def prepare_after(state: ProjectState, project: Project, ranking: Wanted) -> Prepared:
@@ -87,6 +115,7 @@ def prepare_present(state: ProjectState, project: Project) -> Prepared:
     if project.strategy == Project.Strategy.RANDOM:
         rows, scores = draw_rows(state, project, open_rows, top=PRESENT_TOP, salt=-1)
         return Prepared(None, {"now": _plain(state, rows, state.posterior.mean[rows], scores), **cold})
+    open_rows = without_alike(open_rows, list(alike_to_pending(state).values()), at_least=PRESENT_TOP)
     if project.strategy == Project.Strategy.LOOKAHEAD:
         ranking = rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP)
     else:
@@ -131,9 +160,9 @@ def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
             "score": entry.score,
             "moved": entry.moved,
             "flipped": entry.flipped,
-            "prediction": prediction(entry.prediction),
+            "prediction": prediction(entry.prediction, count=PREDICTIONS if place < TOP else LATER_PREDICTIONS),
         }
-        for entry in ranking.entries
+        for place, entry in enumerate(ranking.entries)
     ]
 
 
@@ -188,22 +217,28 @@ def _plain(
     ]
 
 
-def prediction(mean: torch.Tensor) -> list[list[float]]:  # (K,)
+def prediction(
+    mean: torch.Tensor,  # (K,)
+    *,
+    count: int = PREDICTIONS,
+) -> list[list[float]]:
     """Return the largest predictions with their classes, best first, as shares between 0 and 1."""
-    values, classes = mean.clamp(0, 1).topk(min(PREDICTIONS, len(mean)))
+    values, classes = mean.clamp(0, 1).topk(min(count, len(mean)))
     return [[index, round(value, DECIMALS)] for index, value in zip(classes.tolist(), values.tolist(), strict=True)]
 
 
 def write(project: Project, linearization: Linearization, prepared: list[Prepared], known_ids: Ranges) -> None:
     """Replace the rankings of these images whole; call inside a transaction."""
-    for ranking in prepared:
-        Ranking.objects.update_or_create(
-            project=project,
-            image_id=ranking.image_id,  # type: ignore[misc]
-            defaults={
-                "linearization": linearization,
-                "strategy": project.strategy,
-                "answers": ranking.answers,
-                "known_ids": known_ids,
-            },
-        )
+    values = {"linearization": linearization, "strategy": project.strategy, "known_ids": known_ids}
+    of_images = [
+        Ranking(project=project, image_id=one.image_id, answers=one.answers, **values)
+        for one in prepared
+        if one.image_id is not None
+    ]
+    changed = [*values, "answers", "updated_at"]
+    Ranking.objects.bulk_create(
+        of_images, update_conflicts=True, update_fields=changed, unique_fields=["project", "image"]
+    )
+    for one in prepared:
+        if one.image_id is None:
+            Ranking.objects.update_or_create(project=project, image=None, defaults={**values, "answers": one.answers})

@@ -49,6 +49,7 @@ class ProjectState:
     foreign: set[int] = field(default_factory=set)
     votes: Votes = field(default_factory=dict)
     image_ids: list[int | None] = field(default_factory=list)  # by row; None where the image was deleted
+    rows: dict[int, int] = field(default_factory=dict)  # by image, the other way round
     deleted: frozenset[int] = frozenset()
     ridge_chosen_at: int = 0
     measured_at: int = 0
@@ -57,6 +58,12 @@ class ProjectState:
     memory_bytes: int = 0
     written: object = None  # what all rankings were made of
     prepared: dict[int, object] = field(default_factory=dict)  # what each image's ranking was made of
+    listed: dict[int | None, set[int]] = field(default_factory=dict)  # the images in each ranking
+
+    def set_images(self, image_ids: list[int | None]) -> None:
+        """Take down which image each row is, None where it was deleted."""
+        self.image_ids = image_ids
+        self.rows = {image_id: row for row, image_id in enumerate(image_ids) if image_id is not None}
 
     @property
     def network_number(self) -> int:

@@ -105,7 +105,8 @@ class Ranking(models.Model):
 
     `answers` maps "skip", "flag" and each class index ("0", "1", ...) to the best entries, best first; with no image,
     the one key is "now". An entry is {"image": id, "score": s, "moved": m, "flipped": f,
-    "prediction": [[class index, value], ...]}. `known_ids`: the ids of all annotations the model had read (ranges).
+    "prediction": [[class index, value], ...]}, and where other images in the rankings are its near-duplicates "like":
+    their ids. `known_ids`: the ids of all annotations the model had read (ranges).
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rankings")

@@ -122,6 +122,15 @@ def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate
     yield from _ranked(entries, ranking, project, kind=kind, source="present", known_ids=ranking.known_ids)
 
 
+def _not_alike_first(project: Project, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put last what is a near-duplicate of an image given out since the ranking was made, which it cannot know of."""
+    if not any("like" in entry for entry in entries):
+        return entries
+    leased = Query.objects.filter(project=project, state=Query.State.LEASED)
+    out = set(leased.values_list("image_id", flat=True))
+    return sorted(entries, key=lambda entry: not out.isdisjoint(entry.get("like", ())))
+
+
 def _ranked(
     entries: list[dict[str, Any]],
     ranking: Ranking,
@@ -134,7 +143,7 @@ def _ranked(
     probability = 1.0 - project.audit_share
     if entries and ranking.strategy == "random":
         probability /= max(_unlabelled_count(project), 1)
-    for entry in entries:
+    for entry in _not_alike_first(project, entries):
         yield Candidate(
             image_id=entry["image"],
             kind=kind,

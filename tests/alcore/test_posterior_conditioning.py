@@ -280,3 +280,14 @@ def test_leave_one_out_without_labels_is_empty(form):
     rows, residuals = posterior.leave_one_out()
     assert rows == []
     assert residuals.shape == (0, 2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None, max_examples=30)
+@given(labelled_pools(), st.data())
+def test_the_covariance_among_a_few_images_is_that_of_their_columns(form, drawn, data):
+    pool, labels = drawn
+    posterior = pool.posterior(form)
+    absorb(posterior, labels)
+    rows = data.draw(st.lists(st.integers(0, posterior.size - 1), min_size=1, unique=True))
+    assert_close(posterior.answer_block(rows), posterior.answer_columns(rows)[rows], rtol=EXACT, scale=posterior.ridge)
