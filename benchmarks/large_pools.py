@@ -4,8 +4,9 @@
 
 For every label: the image on screen is pending, its label is absorbed, the next image goes out on a lease and the
 ranking for each of ten answers to it is prepared, scores summed over all N images. Time and memory are taken over the
-whole run, rebuilds included; live_mb is resident memory after the allocator has given back what was freed. drift is that of the arrays against float64 after the last label without a rebuild.
-Features are drawn with a decaying spectrum; their values do not change the work. --device cuda runs it on a GPU.
+whole run, rebuilds included; live_mb is what is resident once the allocator has given back what was freed. Drift is
+that of the arrays against float64 after the last label without a rebuild. Features are drawn with a decaying spectrum;
+their values do not change the work. --device cuda runs it on a GPU.
 """
 
 import argparse
