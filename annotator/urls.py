@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from annotator.views import account, annotate, exports, health, images, media, people, progress, projects
+from annotator.views import account, annotate, exports, health, images, media, networks, people, progress, projects
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -15,6 +15,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/settings/", projects.project_settings, name="project-settings"),
     path("projects/<slug:slug>/classes/", projects.project_classes, name="project-classes"),
     path("projects/<slug:slug>/classes/add/", projects.project_classes_add, name="project-classes-add"),
+    # views/networks.py
+    path("projects/<slug:slug>/network/", networks.project_network, name="project-network"),
+    path("projects/<slug:slug>/prepare/", networks.project_prepare, name="project-prepare"),
     # views/images.py
     path("projects/<slug:slug>/images/", images.project_images, name="project-images"),
     path("projects/<slug:slug>/images/import/<int:job_id>/", images.project_import, name="project-import"),
