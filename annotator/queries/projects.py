@@ -137,6 +137,11 @@ def last_preparation(project: Project) -> Job | None:
     return jobs(project).filter(kind=Job.Kind.PREPARE).first()
 
 
+def preparation_failed(project: Project) -> bool:
+    last = last_preparation(project)
+    return last is not None and last.state == Job.State.FAILED
+
+
 def network_is_open(project: Project) -> bool:
     """Say whether the network may still be changed: nothing has been made with the present one."""
     return not project.linearizations.exists()

@@ -60,6 +60,16 @@ def test_home_says_that_the_preparation_failed_and_offers_both_ways_on(
     assert reverse("project-network", args=[failed.slug]) in text
 
 
+def test_annotators_and_health_are_told_that_it_failed_not_that_it_runs(
+    failed: Project, bob: User, as_user: AsUser
+) -> None:
+    card = as_user(bob).get(reverse("annotate", args=[failed.slug]), follow=True).content.decode()
+    health = as_user(bob).get(reverse("health")).content.decode()
+    assert "No model yet: preparing the pool failed." in card
+    assert "No model yet: preparing the pool failed, its admins see why" in health
+    assert "pool is being prepared" not in card + health
+
+
 def test_a_failed_preparation_is_tried_again_once_however_often_one_presses(
     failed: Project, alice: User, as_user: AsUser
 ) -> None:
