@@ -1,8 +1,8 @@
 """Per-image gradient features of a network's trained parameters over a pool: exact while they fit, else sketched."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from alcore.kernel import FeatureError, kernel_from_features, unit_diagonal_scal
 from alcore.network import ImageNetwork
 from alcore.sketch import NonFiniteGradientError, SketchManifest, plan_sketch
 from alcore.sketch.errors import LinearizationError
+from alcore.sketch.manifest import check_fields
 
 __all__ = [
     "Linearization",
@@ -27,6 +28,16 @@ FILE_KIND = "linearization"
 DEFAULT_SIZE = 1024
 SIGN_ROWS = 2
 Form = Literal["pairwise", "frobenius"]
+DTYPES = ("float16", "float32")
+FIELD_TYPES = {
+    "rows": int,
+    "form": str,
+    "exact": bool,
+    "dtype": str,
+    "zero_outputs": bool,
+    "scale": float,
+    "sketch": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,10 @@ class LinearizationManifest:
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> "LinearizationManifest":
-        """Raises LinearizationError naming the fields that are missing or unknown."""
-        expected = {field.name for field in fields(cls)}
-        if set(header) != expected:
-            raise LinearizationError(f"manifest fields differ: {sorted(set(header) ^ expected)}")
+        """Raises LinearizationError naming the fields that are missing, unknown or of another type."""
+        check_fields(header, FIELD_TYPES)
+        if header["form"] not in get_args(Form) or header["dtype"] not in DTYPES:
+            raise LinearizationError(f"there is no form {header['form']!r} in {header['dtype']!r}")
         return cls(**{**header, "sketch": SketchManifest.from_header(header["sketch"])})
 
 
@@ -110,19 +121,23 @@ def linearize(
     output directions of the gradient kernel, the last layer's block once with weight 1, scaled to a mean diagonal of
     1. Frozen parameters are not features. `zero_outputs` takes f0 = 0, for a network that was never trained.
     `preprocessing` is the hash of how the images were made, for networks that do not say so themselves. Raises
-    LinearizationError (UnsupportedLayerError, SketchSizeError among them), and FeatureError for gradients that are not
-    finite. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, and 2023, arXiv 2206.12543.
+    LinearizationError (UnsupportedLayerError, SketchSizeError among them), and FeatureError for gradients or outputs
+    that are not finite. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, and 2023, arXiv 2206.12543.
     """
     pairwise = len(images) <= pairwise_limit
     exact = pairwise and len(images) * _most_entries(module, sign_rows) * 4 <= memory_budget
     if preprocessing is None:
         preprocessing = _preprocessing_of(module)
-    width = None if exact else (size or DEFAULT_SIZE)
+    width = None if exact else DEFAULT_SIZE if size is None else size
     try:
         sketch = plan_sketch(module, images, size=width, seed=seed, rows=sign_rows, preprocessing=preprocessing)
     except NonFiniteGradientError as error:
         raise FeatureError(str(error)) from error
     features, f0 = sketch.of_pool(images, batch_size=batch_size, progress=progress)
+    if not bool(torch.isfinite(f0).all()):
+        raise FeatureError(
+            f"the network's outputs for image {int((~torch.isfinite(f0)).nonzero()[0, 0])} are not finite"
+        )
     manifest = LinearizationManifest(
         rows=len(images),
         form="pairwise" if pairwise else "frobenius",
@@ -182,12 +197,13 @@ def load_linearization(path: Path) -> Linearization:
     tensors, header = store.read(path)
     if header.get("kind") != FILE_KIND:
         raise LinearizationError(f"{path.name} holds a {header.get('kind')!r}, not a linearisation")
-    manifest = LinearizationManifest.from_header(header["manifest"])
+    manifest = LinearizationManifest.from_header(header.get("manifest", {}))
     wanted = "kernel" if manifest.form == "pairwise" else "features"
     if set(tensors) != {"outputs", wanted}:
         raise LinearizationError(f"{path.name} should hold outputs and {wanted}, it holds {sorted(tensors)}")
     sides = {"kernel": manifest.rows, "features": manifest.sketch.size}
-    if tensors[wanted].shape != (manifest.rows, sides[wanted]) or len(tensors["outputs"]) != manifest.rows:
+    of_outputs = (manifest.rows, manifest.sketch.classes)
+    if tensors[wanted].shape != (manifest.rows, sides[wanted]) or tensors["outputs"].shape != of_outputs:
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         raise LinearizationError(f"{path.name} should hold {manifest.rows} images, its arrays have shapes {shapes}")
     if manifest.dtype == "float16":

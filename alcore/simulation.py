@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -14,8 +14,10 @@ from alcore.acquisition.flips import flip_scores
 from alcore.acquisition.herding import herding_order
 from alcore.acquisition.lookahead import look_ahead_scores
 from alcore.acquisition.random import random_scores
+from alcore.acquisition.ranking import best_rows
 from alcore.acquisition.uncertainty import entropy_scores, least_confidence_scores, margin_scores
 from alcore.acquisition.variance import epig_scores, variance_reduction_scores
+from alcore.curves import Curve, LookAheadForm, SimulationError, Strategy, check_resumable
 from alcore.datasets import Preprocessing, Progress
 from alcore.linearization import Linearization, linearize
 from alcore.metrics import accuracy
@@ -24,22 +26,11 @@ from alcore.posterior import Posterior, make_posterior
 from alcore.regularization import FIRST_RIDGE, choose_ridge, mean_diagonal
 from alcore.training import OneAnswerError, TrainingOptions, train
 
+__all__ = ["Curve", "LookAheadForm", "Schedule", "SimulationError", "Strategy", "Study", "simulate"]
+
 FIRST_TRAINING = 20
 GROWTH = 1.5
 RIDGE_EVERY = 20
-LookAheadForm = Literal["linear", "network"]
-Strategy = Literal[
-    "lookahead",
-    "margin",
-    "entropy",
-    "random",
-    "least_confidence",
-    "flips",
-    "emoc",
-    "error_reduction",
-    "variance_reduction",
-    "epig",
-]
 # Strategies beside look-ahead, which also has a form, and random, which also has a seed.
 SCORES: Mapping[str, Callable[[Posterior, Tensor], Tensor]] = {
     "margin": lambda posterior, _: margin_scores(posterior.mean),
@@ -51,10 +42,6 @@ SCORES: Mapping[str, Callable[[Posterior, Tensor], Tensor]] = {
     "variance_reduction": variance_reduction_scores,
     "epig": epig_scores,
 }
-
-
-class SimulationError(ValueError):
-    """A simulation that cannot be run; the message says what does not fit."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +67,6 @@ class Schedule:
             found.add(due)
             due = self.after(due)
         return tuple(sorted(found | {budget}))
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One run: rows in the order they were labelled, and held-out accuracy on the way.
-
-    `accuracies` are those of networks trained cold on the first `labels[t]` labels; `linear_accuracies[n - 1]` is the
-    linear model's after n labels; `trainings` are the label counts at which a network went live, `ridges` the
-    (label count, relative ridge) choices between them.
-    """
-
-    strategy: Strategy
-    form: LookAheadForm
-    seed: int
-    rows: tuple[int, ...]
-    labels: tuple[int, ...]
-    accuracies: tuple[float, ...]
-    linear_accuracies: tuple[float, ...]
-    trainings: tuple[int, ...]
-    ridges: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -172,7 +139,7 @@ def simulate(
     loop = _Loop(study, settings, schedule or Schedule.of_the_app(classes), budget)
     order = loop.herding_order(initial)
     if resume is not None:
-        loop.restore(resume)
+        loop.restore(resume, first=order)
     for label in range(len(loop.rows) + 1, budget + 1):
         loop.absorb(order[label - 1] if label <= initial else loop.next_row())
         if checkpoint is not None:
@@ -184,12 +151,21 @@ def simulate(
 
 @dataclass(frozen=True)
 class _Settings:
+    """Raises SimulationError."""
+
     strategy: Strategy
     form: LookAheadForm
     seed: int
     training: TrainingOptions
     sketch_size: int | None
     pairwise_limit: int
+
+    def __post_init__(self) -> None:
+        known = ["lookahead", "random", *SCORES]
+        if self.strategy not in known:
+            raise SimulationError(f"there is no strategy {self.strategy!r}; there are {', '.join(known)}")
+        if self.form not in get_args(LookAheadForm):
+            raise SimulationError(f"look-ahead has no form {self.form!r}")
 
 
 @dataclass
@@ -225,25 +201,26 @@ class _Loop:
         return order
 
     def next_row(self) -> int:
-        """The best image that has no label yet; ties go to the lower row."""
+        """The best image that has no label yet; ties go to the lower row. Raises NonFiniteError."""
         candidates = torch.ones(len(self.study.images), dtype=torch.bool)
         candidates[self.rows] = False
-        scores = self._scores(candidates).masked_fill(~candidates, -torch.inf)
-        return int(scores.argmax())
+        return int(best_rows(self._scores(candidates).masked_fill(~candidates, -torch.inf), 1)[0])
 
     def _scores(self, candidates: Tensor) -> Tensor:
         if self.settings.strategy == "random":
             return random_scores(len(candidates), seed=self.settings.seed * 100_003 + len(self.rows))
         if self.settings.strategy == "lookahead":
             return look_ahead_scores(self.posterior, candidates, self.settings.form)
-        if self.settings.strategy not in SCORES:
-            known = ", ".join(["lookahead", "random", *SCORES])
-            raise SimulationError(f"there is no strategy {self.settings.strategy!r}; there are {known}")
         return SCORES[self.settings.strategy](self.posterior, candidates)
 
-    def restore(self, curve: Curve) -> None:
+    def restore(self, curve: Curve, *, first: Sequence[int]) -> None:
         """Come back to where a curve ends: the last network is trained again, the labels since come in one by one."""
-        self._check_resumable(curve)
+        own = (self.settings.strategy, self.settings.form, self.settings.seed)
+        if (curve.strategy, curve.form, curve.seed) != own:
+            raise SimulationError(f"a run of {own} cannot go on from {(curve.strategy, curve.form, curve.seed)}")
+        check_resumable(
+            curve, pool=len(self.study.images), budget=self.budget, checkpoints=self.checkpoints, first=first
+        )
         start = curve.trainings[-1] if curve.trainings else 0
         earlier = [rho for count, rho in curve.ridges if count <= start]
         self.rho = earlier[-1] if earlier else FIRST_RIDGE
@@ -260,19 +237,6 @@ class _Loop:
         self.trainings, self.ridges = list(curve.trainings), list(curve.ridges)
         self.accuracies = dict(zip(curve.labels, curve.accuracies, strict=True))
         self.linear_accuracies = list(curve.linear_accuracies)
-
-    def _check_resumable(self, curve: Curve) -> None:
-        """Raises SimulationError for a curve of other settings, or one that does not fit pool and budget."""
-        own = (self.settings.strategy, self.settings.form, self.settings.seed)
-        if (curve.strategy, curve.form, curve.seed) != own:
-            raise SimulationError(f"a run of {own} cannot go on from {(curve.strategy, curve.form, curve.seed)}")
-        if len(curve.rows) > self.budget or max(curve.rows, default=0) >= len(self.study.images):
-            raise SimulationError(
-                f"a run of {self.budget} labels on {len(self.study.images)} images cannot go on from "
-                f"{len(curve.rows)} labels up to row {max(curve.rows, default=0)}"
-            )
-        if set(curve.labels) - set(self.checkpoints):
-            raise SimulationError(f"networks are due at {self.checkpoints}, the run so far has {curve.labels}")
 
     def absorb(self, row: int) -> None:
         """Take the true label in, then train, linearise or choose the ridge again where that is due."""

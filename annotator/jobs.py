@@ -33,7 +33,6 @@ TASKS = {
 PROGRESS_SECONDS = 1.0
 PULSE_SECONDS = 5.0
 UPLOAD_PREFIX = "import-"
-UPLOAD_PREFIX = "import-"
 
 
 class LostJobError(RuntimeError):

@@ -37,6 +37,7 @@ NEVER_PAGES = {
     "project-classes-add",
     "project-member-link",
     "project-member-remove",
+    "project-prepare",
     "project-role",
 }
 # No person waits for the reply of these: there is nobody to send to the login page, and nothing to tell.

@@ -11,6 +11,7 @@ from annotator.views import (
     images,
     media,
     monitoring,
+    networks,
     people,
     progress,
     projects,
@@ -27,6 +28,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/settings/", projects.project_settings, name="project-settings"),
     path("projects/<slug:slug>/classes/", projects.project_classes, name="project-classes"),
     path("projects/<slug:slug>/classes/add/", projects.project_classes_add, name="project-classes-add"),
+    # views/networks.py
+    path("projects/<slug:slug>/network/", networks.project_network, name="project-network"),
+    path("projects/<slug:slug>/prepare/", networks.project_prepare, name="project-prepare"),
     # views/images.py
     path("projects/<slug:slug>/images/", images.project_images, name="project-images"),
     path("projects/<slug:slug>/images/import/<int:job_id>/", images.project_import, name="project-import"),
@@ -67,9 +71,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="annotate-preload",
     ),
     # views/reserve.py
-    path(
-        "projects/<slug:slug>/annotate/<uuid:session_id>/reserve/", reserve.annotate_reserve, name="annotate-reserve"
-    ),
+    path("projects/<slug:slug>/annotate/<uuid:session_id>/reserve/", reserve.annotate_reserve, name="annotate-reserve"),
     # views/account.py
     path("sign-in/", account.SignIn.as_view(), name="login"),
     path("sign-in/<str:token>/", account.one_time_login, name="one-time-login"),

@@ -4,11 +4,13 @@
 
 For every label: the image on screen is pending, its label is absorbed, the next image goes out on a lease and the
 ranking for each of ten answers to it is prepared, scores summed over all N images. Time and memory are taken over the
-whole run, rebuilds included; drift is that of the arrays against float64 after the last label without a rebuild.
-Features are drawn with a decaying spectrum; their values do not change the work. --device cuda runs it on a GPU.
+whole run, rebuilds included; live_mb is what is resident once the allocator has given back what was freed. Drift is
+that of the arrays against float64 after the last label without a rebuild. Features are drawn with a decaying spectrum;
+their values do not change the work. --device cuda runs it on a GPU.
 """
 
 import argparse
+import ctypes
 import json
 import resource
 import statistics
@@ -52,6 +54,13 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+def live_mb() -> float:
+    """Resident memory once what was freed has gone back to the system: what is really held."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+    return resident_mb()
+
+
 def peak_mb() -> float:
     """The most this process ever held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -76,7 +85,7 @@ def measure(images: int, width: int, *, labels: int, say: Callable[[str], None],
     targets = torch.eye(CLASSES).to(features)[(features[rows] @ teacher).argmax(1)]
     posterior = make_posterior(features=features, outputs=torch.zeros(images, CLASSES).to(features), ridge=RIDGE)
     candidates = torch.ones(images, dtype=torch.bool, device=features.device)
-    absorb, rank, memory = [], [], []
+    absorb, rank, memory, live = [], [], [], []
     posterior.pend_(rows[0])
     for place in range(labels):
 
@@ -94,6 +103,7 @@ def measure(images: int, width: int, *, labels: int, say: Callable[[str], None],
         rank.append(timed(every_answer, device))
         if place % max(1, labels // MEMORY_POINTS) == 0:
             memory.append(round(resident_mb()))
+            live.append(round(live_mb()))
         say(f"label {place + 1:,} of {labels:,}: {absorb[-1] + rank[-1]:.0f} ms")
     both = [one + other for one, other in zip(absorb, rank, strict=True)]
     row = {
@@ -108,6 +118,7 @@ def measure(images: int, width: int, *, labels: int, say: Callable[[str], None],
         "absorb_median_ms": round(statistics.median(absorb), 1),
         "rank_median_ms": round(statistics.median(rank), 1),
         "resident_mb": memory,
+        "live_mb": live,
         "peak_mb": round(peak_mb()),
     }
     say("measuring the drift without a rebuild")

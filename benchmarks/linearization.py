@@ -1,19 +1,20 @@
 """What sketched gradient features cost, against one forward and backward pass, and how exact they are.
 
-    python -m benchmarks.linearization --json FILE [--plot FILE.png] [--device cuda] [--images 50000]
+    python -m benchmarks.linearization --json FILE [--device cuda] [--images 50000]
 
 cost_ratio is the median over runs that alternate: the sketch of a batch, then forward + backward with gradients of all
 parameters. rel_error is the root mean square difference of the inner products of different images from the exact
-gradients' (same sign rows, six seeds), against the mean squared norm. peak_mb is what one batch adds to memory: on
-CUDA the allocator's peak, on a CPU (Linux) the growth of the process's peak; plain_peak_mb is that of forward +
-backward.
+gradients' (same sign rows, six seeds; benchmarks.sketch_error takes more), against the mean squared norm. peak_mb is
+what one batch adds to memory: on CUDA the allocator's peak, on a CPU (Linux) the growth of the process's peak;
+plain_peak_mb is that of forward + backward.
 """
 
 import argparse
+import ctypes
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 
 from alcore.datasets import Preprocessing
 from alcore.network import build_network
-from alcore.plotting import decay_png
 from alcore.sketch import GradientSketch, plan_sketch
 from alcore.sketch.features import UNCHECKED
 from alcore.torchvision_operators import declare_missing_operators
@@ -37,6 +37,7 @@ SIZES = (512, 1024, 4096)
 PLAN_IMAGES = 32
 ERROR_IMAGES = 6
 ERROR_SEEDS = 6
+LEAST_SECONDS = 6.0  # of alternating runs: small networks take milliseconds
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,16 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 def alternate(sketch: GradientSketch, images: Tensor, device: str, repeats: int) -> tuple[float, float]:
     """(median ratio of costs, images a second of the sketch)."""
-    ratios, times = [], []
-    for repeat in range(repeats + 1):
+    ratios: list[float] = []
+    times: list[float] = []
+    over, repeat = time.perf_counter() + LEAST_SECONDS, 0
+    while repeat <= repeats or time.perf_counter() < over:
         own = seconds(lambda: sketch.features(images), device)
         plain = seconds(lambda: forward_backward(sketch.module, images), device)
         if repeat:  # the first draws signs and warms caches
             ratios.append(own / plain)
             times.append(own)
+        repeat += 1
     sketch.module.zero_grad(set_to_none=True)
     return statistics.median(ratios), len(images) / statistics.median(times)
 
@@ -119,6 +123,7 @@ def peak_megabytes(work: Callable[[], object], device: str) -> float:
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed goes back to the system: using it again is growth, too
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
     before = held_kilobytes("VmRSS")
     work()
@@ -138,11 +143,17 @@ def exact_kernel(sketch: GradientSketch, images: Tensor) -> Tensor:  # (n, n)
     return rows @ rows.T
 
 
-def relative_error(sketch: GradientSketch, images: Tensor, exact: Tensor) -> float:
+def relative_error(
+    sketch: GradientSketch,
+    images: Tensor,
+    exact: Tensor,  # (n, n)
+    *,
+    seeds: int = ERROR_SEEDS,
+) -> float:
     """Root mean square error of inner products of different images, against the mean of the exact diagonal."""
     apart = ~torch.eye(len(images), dtype=torch.bool, device=images.device)
     squares = []
-    for seed in range(ERROR_SEEDS):
+    for seed in range(seeds):
         other = GradientSketch(sketch.module, replace(sketch.manifest, seed=seed, signs=UNCHECKED))
         other.signs = sketch.signs  # the same output directions: their own spread is no error of the sketch
         features, _ = other.features(images)
@@ -190,21 +201,10 @@ def pool_seconds(sketch: GradientSketch, batch: Tensor, images: int, device: str
     return seconds(whole, device)
 
 
-def error_plot(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The error of inner products against S, a line for each network with its most sign rows."""
-    most = {row["network"]: max(r["sign_rows"] for r in rows if r["network"] == row["network"]) for row in rows}
-    lines = {}
-    for network, count in most.items():
-        found = [row for row in rows if row["network"] == network and row["sign_rows"] == count]
-        lines[network] = ([row["S"] for row in found], [row["rel_error"] for row in found])
-    return decay_png(lines, title="Error of sketched inner products", xlabel="S", ylabel="error / mean squared norm")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.linearization", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--plot", type=Path, help="draw the error against S into this file")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--networks", nargs="+", default=[case.name for case in CASES], help="names as in the table")
@@ -230,8 +230,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=2) + "\n")
-    if options.plot is not None:
-        options.plot.write_bytes(error_plot(rows))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from alcore.acquisition.answers import AnswerMeans
-from alcore.acquisition.ranking import checked_candidates
+from alcore.acquisition.ranking import checked_candidates, of_candidates
 from alcore.acquisition.scanning import check_classes, scan
 from alcore.acquisition.uncertainty import project_simplex
 from alcore.datasets import Progress
@@ -42,7 +42,7 @@ def emoc_scores(
         candidates = checked_candidates(candidates, posterior, top=1)
         covariance = posterior.covariance()
         reach = covariance.square_sums().sqrt_() / covariance.noisy_variance
-        return (reach * surprise).masked_fill(~candidates, -torch.inf)
+        return of_candidates(reach * surprise, candidates)
 
     def score(rows: Tensor, shifts: Tensor) -> Tensor:
         return shifts.abs().sum(0) * surprise[rows]

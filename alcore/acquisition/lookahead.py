@@ -16,6 +16,7 @@ from alcore.acquisition.ranking import (
     best_rows,
     checked_candidates,
     describe,
+    of_candidates,
     shifts_of,
 )
 from alcore.posterior import Covariance, Posterior
@@ -64,12 +65,15 @@ class Outlook:
         if self.form not in FORMS:
             raise FormError(f"look-ahead is against the {' or the '.join(FORMS)} model, not {self.form!r}")
 
-    def frobenius(self, answers: Sequence[int | None]) -> list[Tensor]:  # of (N,)
-        """A2_j of every image under every answer: the root of the sum of squares in place of the sum of norms."""
-        kappa = self.covariance.noisy_variance
-        spread = self.covariance.square_sums() / kappa.square()
+    def frobenius(self, answers: Sequence[int | None], *, drift: float = 0.0) -> list[Tensor]:  # of (N,)
+        """A2_j of every image under every answer: the root of the sum of squares in place of the sum of norms.
+
+        For bounds: never below what it is where the sums of squares are off by `drift`, relative to their mean.
+        """
+        kappa, sums = self.covariance.noisy_variance, self.covariance.square_sums()
         if self.posterior.classes == 1:
-            return [spread * kappa for _ in answers]
+            return [sums / kappa for _ in answers]
+        spread = (sums + drift * sums.mean()) / kappa.square()
         if self.form == "linear":
             root = spread.sqrt_()
             return [self.means.surprise_norms(answer).mul_(root) for answer in answers]
@@ -235,16 +239,16 @@ def look_ahead_scores(
 ) -> Tensor:  # (N,)
     """Scores of all candidates, -inf for other images: exact (MLMOC) in the pairwise form, else A2.
 
-    Raises CandidateError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
+    Raises CandidateError, FormError, NonFiniteError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
     """
     candidates = checked_candidates(candidates, posterior, top=1)
     outlook = Outlook(posterior, posterior.covariance(), AnswerMeans(posterior.mean), form)
     if posterior.form == "frobenius":
-        return outlook.frobenius([None])[0].masked_fill(~candidates, -torch.inf)
+        return of_candidates(outlook.frobenius([None])[0], candidates)
     scores = torch.full_like(posterior.mean[:, 0], -torch.inf)
     rows = candidates.nonzero()[:, 0]
     scores[rows] = outlook.exact(rows, [None])[0]
-    return scores
+    return of_candidates(scores, candidates)
 
 
 def exact_scores(

@@ -42,13 +42,26 @@ class AnswerRanking:
 
 def checked_candidates(candidates: Tensor, posterior: Posterior, *, top: int) -> Tensor:  # (N,) bool
     """Raises CandidateError."""
+    if not isinstance(candidates, Tensor):
+        raise CandidateError(f"candidates are a tensor of {posterior.size} truth values, got {type(candidates)}")
     if candidates.dtype != torch.bool or tuple(candidates.shape) != (posterior.size,):
         raise CandidateError(
             f"candidates are {posterior.size} truth values, got {candidates.dtype} of shape {tuple(candidates.shape)}"
         )
-    if top < 1:
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise CandidateError(f"a ranking of {top} images was asked for")
     return candidates.to(posterior.mean.device)
+
+
+def of_candidates(scores: Tensor, candidates: Tensor) -> Tensor:  # (N,), (N,) bool -> (N,)
+    """Scores with -inf where there is no candidate. Raises NonFiniteError for a candidate whose score is no number."""
+    bad = (candidates & ~torch.isfinite(scores)).nonzero()[:, 0]
+    if len(bad):
+        raise NonFiniteError(
+            f"row {int(bad[0])} has a score of {float(scores[bad[0]])}, as {len(bad)} of the candidates have: "
+            f"kernel and ridge are too large or too small for squares in {scores.dtype}"
+        )
+    return scores.masked_fill(~candidates, -torch.inf)
 
 
 def best_rows(scores: Tensor, count: int) -> Tensor:  # (N,) -> (at most count,)
@@ -100,7 +113,7 @@ def answer_groups(
     Raises RowError, and TargetError for a class that does not exist.
     """
     checked_row(row, posterior.size)
-    wrong = [answer for answer in answers if answer is not None and not 0 <= answer < posterior.classes]
+    wrong = [answer for answer in answers if answer is not None and answer not in range(posterior.classes)]
     if wrong:
         raise TargetError(f"answers {wrong} are none of the {posterior.classes} classes")
     others = [pending for pending in posterior.pending if pending != row]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from alcore.acquisition.answers import AnswerMeans
-from alcore.acquisition.ranking import best_rows, checked_candidates
+from alcore.acquisition.ranking import best_rows, checked_candidates, of_candidates
 from alcore.acquisition.scanning import BLOCK
 from alcore.posterior import Posterior
 from alcore.posterior.checks import checked_rows
@@ -28,17 +28,24 @@ def reference_scores(
 ) -> Tensor:  # (N,)
     """MLMOC against the linear model with the sum over the reference rows alone, times N / m; -inf elsewhere.
 
-    O(m N S) for the whole pool. Raises RowError, CandidateError.
+    In regression, where no label surprises, the variance reduction of the reference rows, as everywhere. O(m N S) for
+    the whole pool. Raises ReferenceSetError for no rows, RowError, CandidateError, NonFiniteError.
     Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC on a subset of the pool.
     """
     candidates = checked_candidates(candidates, posterior, top=1)
+    if len(reference) == 0:
+        raise ReferenceSetError("a reference set of no images has no scores")
     rows = torch.tensor(checked_rows(reference.tolist(), posterior.size), device=posterior.mean.device)
     covariance = posterior.covariance()
     reach = torch.zeros_like(covariance.noisy_variance)
+    power = 2 if posterior.classes == 1 else 1
     for block in torch.split(rows, BLOCK):
-        reach += covariance.columns(block).abs().sum(1)  # C is symmetric: columns of the reference, rows of the pool
+        columns = covariance.columns(block)  # C is symmetric: columns of the reference, rows of the pool
+        reach += columns.abs().pow(power).sum(1)
     reach *= posterior.size / len(rows) / covariance.noisy_variance
-    return (reach * AnswerMeans(posterior.mean).surprise_norms(None)).masked_fill(~candidates, -torch.inf)
+    if posterior.classes > 1:
+        reach *= AnswerMeans(posterior.mean).surprise_norms(None)
+    return of_candidates(reach, candidates)
 
 
 def top_overlap(
@@ -56,7 +63,10 @@ def top_overlap(
         raise ReferenceSetError(
             f"scores of shapes {tuple(approximate.shape)} and {tuple(exact.shape)} cannot be compared"
         )
+    within = top if within is None else within
+    if min(top, within) < 1:
+        raise ReferenceSetError(f"at least one image is compared: got the best {top} within the best {within}")
     best = best_rows(exact, top)
-    if top < 1 or len(best) < top:
+    if len(best) < top:
         raise ReferenceSetError(f"the best {top} of {len(best)} candidates were asked for")
-    return float(torch.isin(best, best_rows(approximate, within or top)).float().mean())
+    return float(torch.isin(best, best_rows(approximate, within)).float().mean())

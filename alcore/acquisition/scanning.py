@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from alcore.acquisition.ranking import checked_candidates, shifts_of
+from alcore.acquisition.ranking import checked_candidates, of_candidates, shifts_of
 from alcore.datasets import Progress
 from alcore.posterior import Covariance, Posterior
 
@@ -31,7 +31,8 @@ def scan(
 ) -> Tensor:  # (N,)
     """Scores of the candidates, -inf elsewhere; `score` takes rows (b,) and their shifts (N, b) and gives (b,).
 
-    Costs O(N S) a candidate in the Frobenius form and O(N) in the pairwise one. Raises CandidateError.
+    Costs O(N S) a candidate in the Frobenius form and O(N) in the pairwise one. Raises CandidateError,
+    NonFiniteError.
     """
     candidates = checked_candidates(candidates, posterior, top=1)
     scores = torch.full_like(posterior.mean[:, 0], -torch.inf)
@@ -42,7 +43,7 @@ def scan(
         done += len(block)
         if progress is not None:
             progress(done / len(rows), f"scored {done:,} of {len(rows):,} candidates")
-    return scores
+    return of_candidates(scores, candidates)
 
 
 def blocks_of(covariance: Covariance, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

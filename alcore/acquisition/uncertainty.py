@@ -31,6 +31,7 @@ def project_simplex(values: Tensor) -> Tensor:  # (N, K) -> (N, K)
     """
     if values.ndim != 2 or values.shape[1] == 0:
         raise UncertaintyError(f"predictions are images by classes, got shape {tuple(values.shape)}")
+    values = values - values.amax(1, keepdim=True)  # the same point is nearest, and beside large values 1 is not lost
     ordered = values.sort(dim=1, descending=True).values
     excess = ordered.cumsum(1) - 1
     count = torch.arange(1, values.shape[1] + 1, dtype=values.dtype, device=values.device)

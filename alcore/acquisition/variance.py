@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from alcore.acquisition.ranking import checked_candidates
+from alcore.acquisition.ranking import checked_candidates, of_candidates
 from alcore.acquisition.scanning import scan
 from alcore.datasets import Progress
 from alcore.posterior import Posterior
@@ -20,7 +20,7 @@ def variance_reduction_scores(
     """
     candidates = checked_candidates(candidates, posterior, top=1)
     covariance = posterior.covariance()
-    return (covariance.square_sums() / covariance.noisy_variance).masked_fill(~candidates, -torch.inf)
+    return of_candidates(covariance.square_sums() / covariance.noisy_variance, candidates)
 
 
 def epig_scores(

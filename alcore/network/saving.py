@@ -35,22 +35,28 @@ def load_network(path: Path) -> tuple[ImageNetwork, dict[str, Any]]:
     tensors, header = store.read(path)
     if header.get("kind") != FILE_KIND:
         raise NetworkFileError(f"{path.name} holds a {header.get('kind')!r}, not a network")
-    module = bare_network(_spec(header["network"]), seed=0)
+    try:
+        spec, caller = _spec(header["network"]), header["caller"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise NetworkFileError(f"{path.name} is damaged where it says which network it holds: {error!r}") from error
+    if len(tensors.get("head.bias", ())) != spec.classes:
+        raise NetworkFileError(f"{path.name} says that its network has {spec.classes} classes, its head has others")
+    module = bare_network(spec, seed=0)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise NetworkFileError(f"{path.name} does not fit {module.spec.name}: {error}") from error
-    return module.eval(), header["caller"]
+    return module.eval(), caller
 
 
 def _spec(fields: dict[str, Any]) -> NetworkSpec:
-    """Files of before there were weights and freezing have neither field."""
+    """Files of before there were weights and freezing have neither field. Raises KeyError, TypeError, ValueError."""
     scaling = fields["preprocessing"]
     preprocessing = Preprocessing(
         size=scaling["size"],
         channels=scaling["channels"],
-        mean=tuple(scaling["mean"]),
-        std=tuple(scaling["std"]),
+        mean=tuple(float(value) for value in scaling["mean"]),
+        std=tuple(float(value) for value in scaling["std"]),
     )
     return NetworkSpec(
         fields["name"],

@@ -1,12 +1,15 @@
 """What may enter a posterior, and the errors that say what was wrong with it."""
 
 import math
+import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from alcore.cholesky import NonFiniteError
+
+ASYMMETRY = 1e-3  # of the largest value: far above what rounding does
 
 
 class PosteriorError(ValueError):
@@ -18,7 +21,7 @@ class PoolError(PosteriorError):
 
 
 class RowError(PosteriorError):
-    """A row is outside the pool, or is not pending."""
+    """A row is outside the pool, is no whole number, or is not pending."""
 
 
 class TargetError(PosteriorError):
@@ -45,25 +48,36 @@ def require_finite(values: Tensor, what: str) -> None:
 
 def checked_ridge(ridge: float) -> float:
     """Raises RidgeError."""
-    if not (math.isfinite(ridge) and ridge > 0):
-        raise RidgeError(f"the ridge must be a positive number, got {ridge}")
-    return float(ridge)
+    try:
+        value = float(ridge)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise RidgeError(f"the ridge must be a positive number, got {ridge!r}")
+    return value
 
 
 def checked_row(row: int, size: int) -> int:
-    """Raises RowError."""
-    if not 0 <= row < size:
-        raise RowError(f"row {row} is outside the pool of {size} images")
-    return int(row)
+    """The row as a plain whole number; a truth value is none: a mask is never taken for rows. Raises RowError."""
+    is_truth = isinstance(row, bool) or getattr(row, "dtype", None) in (torch.bool, bool)
+    try:
+        found = -1 if is_truth else operator.index(row)
+    except TypeError:
+        found = -1
+    if not 0 <= found < size:
+        raise RowError(f"row {row!r} is outside the pool of {size} images")
+    return found
 
 
 def checked_targets(targets: Tensor, count: int, like: Tensor) -> Tensor:  # (count, K) in the dtype of (N, K) `like`
-    """Raises TargetError and NonFiniteError."""
+    """Raises TargetError and NonFiniteError, also for what the dtype cannot hold."""
     expected = (count, like.shape[1])
-    if tuple(targets.shape) != expected:
-        raise TargetError(f"targets should have shape {expected}, labels by classes; got {tuple(targets.shape)}")
-    require_finite(targets, "targets")
-    return targets.to(like)
+    if not isinstance(targets, Tensor) or tuple(targets.shape) != expected:
+        shape = tuple(targets.shape) if isinstance(targets, Tensor) else type(targets).__name__
+        raise TargetError(f"targets should have shape {expected}, labels by classes; got {shape}")
+    converted = targets.detach().to(like)
+    require_finite(converted, "targets")
+    return converted
 
 
 def check_outputs(outputs: Tensor) -> None:
@@ -73,14 +87,43 @@ def check_outputs(outputs: Tensor) -> None:
     require_finite(outputs, "outputs")
 
 
-def check_pool(given: Tensor, outputs: Tensor, *, what: str) -> None:
-    """`given` is a kernel or features. Raises PoolError and NonFiniteError."""
+def check_pool(given: Tensor, outputs: Tensor, *, what: str) -> tuple[Tensor, Tensor]:
+    """`given`, a kernel or features in float32 or float64, and outputs in its dtype, without gradients.
+
+    Half precision is refused: with 11 bits a posterior would be wrong by whole percents. Raises PoolError and
+    NonFiniteError, also for outputs that the dtype cannot hold.
+    """
     check_outputs(outputs)
-    if given.ndim != 2 or len(given) != len(outputs) or given.shape[1] == 0 or not given.is_floating_point():
+    wrong = given.ndim != 2 or len(given) != len(outputs) or given.shape[1] == 0
+    if wrong or given.dtype not in (torch.float32, torch.float64):
         raise PoolError(
-            f"{what} of shape {tuple(given.shape)} and type {given.dtype} do not fit outputs of {len(outputs)} images"
+            f"{what} of shape {tuple(given.shape)} and type {given.dtype} do not fit outputs of {len(outputs)} images: "
+            f"one row each is needed, in float32 or float64"
         )
     require_finite(given, what)
+    outputs = outputs.detach().to(given)
+    require_finite(outputs, "outputs")
+    return given.detach(), outputs
+
+
+def check_scale(mean: float, dtype: torch.dtype) -> None:
+    """Scores add up squares of covariances over the pool, in this dtype. `mean` of the diagonal; raises PoolError."""
+    largest = torch.finfo(dtype).max ** 0.4
+    if mean and not 1 / largest <= abs(mean) <= largest:
+        raise PoolError(
+            f"the mean of the kernel's diagonal is {mean:.3g}: {dtype} cannot hold its square over a pool, "
+            f"scale kernel, features and ridge to between {1 / largest:.1g} and {largest:.1g}"
+        )
+
+
+def check_symmetric(kernel: Tensor, rows: Tensor) -> None:
+    """Compare these rows with their columns. Raises PoolError."""
+    difference = (kernel[rows] - kernel[:, rows].t()).abs().amax(1)
+    worst = int(difference.argmax())
+    if float(difference[worst]) > ASYMMETRY * float(kernel[rows].abs().max()):
+        raise PoolError(
+            f"a kernel is symmetric: row {int(rows[worst])} and its column differ by {difference[worst]:.3g}"
+        )
 
 
 def checked_rows(rows: Sequence[int], size: int) -> list[int]:

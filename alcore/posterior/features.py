@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from alcore.cholesky import factor
-from alcore.posterior.checks import check_pool
+from alcore.posterior.checks import RidgeError, check_pool, check_scale
 from alcore.posterior.held import HeldColumns
-from alcore.posterior.model import DRIFT_INTERVAL, FORGET_LIMIT, REFACTOR_LABELS, Labels, Posterior, Step
+from alcore.posterior.model import DRIFT_INTERVAL, FORGET_LIMIT, REFACTOR_LABELS, UNDO_LIMIT, Labels, Posterior, Step
 
 BLOCK_ROWS = 2048  # images of the pool in one matrix product
 CACHED_ROWS = 256  # images of the pool in one thin product
 TURNED_RATIO = 32  # more images than this for each feature, and a rebuild diagonalises M
+LEAST_RIDGE = 1e-9  # relative to the mean of the kernel's diagonal
 NARROW = 16  # columns of a thin product
 
 
@@ -35,19 +36,35 @@ class FeaturePosterior(Posterior):
         *,
         ridge: float,
     ) -> None:
-        check_pool(features, outputs, what="features")
-        super().__init__(outputs.to(features), ridge)
+        features, outputs = check_pool(features, outputs, what="features")
+        super().__init__(outputs, ridge)
         self.features = features
         self._gram = features.new_zeros(features.shape[1], features.shape[1], dtype=torch.float64)  # G
         for block in torch.split(features, BLOCK_ROWS):
             wide = block.double()
             self._gram.addmm_(wide.t(), wide)
+        check_scale(self._mean_diagonal, features.dtype)
+        self._allowed_ridge(ridge)
         self._held = HeldColumns(features)
         self._fresh_until = 0  # rows below have been brought up to date in this round
         self.refactor_()
 
     def _given(self) -> Tensor:
         return self.features
+
+    @property
+    def _mean_diagonal(self) -> float:
+        return float(self._gram.trace()) / self.size
+
+    def _allowed_ridge(self, ridge: float) -> float:
+        """With a system of size S its error grows as 1e-16 kbar / lam. Raises RidgeError."""
+        ridge = super()._allowed_ridge(ridge)
+        if ridge < LEAST_RIDGE * self._mean_diagonal:
+            raise RidgeError(
+                f"a ridge of {ridge} is too small for features whose kernel has {self._mean_diagonal:.3g} on average "
+                f"on its diagonal: at least {LEAST_RIDGE} of that is needed, or a kernel in place of features"
+            )
+        return ridge
 
     def answer_variance(self) -> Tensor:  # (N,)
         return self._variance.clamp_min(0)
@@ -205,8 +222,12 @@ class FeaturePosterior(Posterior):
         if step.square_change is not None:
             self._square_sums.add_(step.square_change, alpha=sign)
 
+    def _left_of_noise(self, row: int) -> float:
+        """t / lam = 1 - C_a[row, row] / lam of a labelled row: taking its label out of F divides by this."""
+        return 1 - float(self._inner([row]).square().sum()) / self.ridge
+
     def _remove_(self, row: int, target: Tensor) -> bool:
-        if 1 - float(self._inner([row]).square().sum()) / self.ridge < FORGET_LIMIT:
+        if self._left_of_noise(row) < FORGET_LIMIT:
             return False
         held = self._held.has([row])
         if not held:
@@ -229,10 +250,13 @@ class FeaturePosterior(Posterior):
         self._weights.addr_(self._directions([row])[:, 0], change)
         self.mean.addr_(self.answer_columns([row])[:, 0], change.to(self.mean))
 
-    def _take_back_(self, step: Step) -> None:
+    def _take_back_(self, step: Step) -> bool:
+        if self._left_of_noise(step.row) < UNDO_LIMIT:
+            return False
         self._update_factor_(step.row, step.target.double(), -self.ridge)
         self._add_(step, sign=-1)
         self._refresh_held_()
+        return True
 
     def _hold_(self, row: int) -> None:
         self._hold_rows_([row])

@@ -7,19 +7,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from alcore.cholesky import factor
+from alcore.cholesky import SingularKernelError, factor
 from alcore.posterior.checks import (
     LabelNotAbsorbedError,
     PoolError,
     RowError,
     check_outputs,
+    check_symmetric,
     checked_ridge,
     checked_row,
     checked_rows,
     checked_targets,
     require_finite,
 )
-from alcore.posterior.model import Votes, gather
+from alcore.posterior.model import PROBES, Votes, gather
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class FullPosterior:
                 f"{outputs.numel()} rows, got {kernel.dtype} {tuple(kernel.shape)}"
             )
         require_finite(kernel, "kernel")
-        self.kernel = kernel.double()
-        self.initial = outputs.double()  # f0, (N, K)
+        self.kernel = kernel.detach().double()
+        check_symmetric(self.kernel, torch.arange(0, len(kernel), max(1, len(kernel) // PROBES)))
+        self.initial = outputs.detach().double()  # f0, (N, K)
         self.ridge = checked_ridge(ridge)
         self.votes: Votes = {}
         self._pending: list[int] = []
@@ -127,7 +129,8 @@ class FullPosterior:
 
     def pend_(self, row: int) -> None:
         """Condition the covariance on an image whose answer is not known yet; again is harmless. Raises RowError."""
-        if checked_row(row, self.size) not in self._pending:
+        row = checked_row(row, self.size)
+        if row not in self._pending:
             self._rebuild_(self.votes, [*self._pending, row])
 
     def cancel_(self, row: int) -> None:
@@ -137,9 +140,16 @@ class FullPosterior:
         self._rebuild_(self.votes, [other for other in self._pending if other != row])
 
     def set_ridge_(self, ridge: float) -> None:
-        """Rebuild at another absolute ridge lam; labels and pendings stay. Raises RidgeError."""
-        self.ridge = checked_ridge(ridge)
-        self.refactor_()
+        """Rebuild at another absolute ridge lam; labels and pendings stay.
+
+        Raises RidgeError, SingularKernelError; the posterior is then as it was.
+        """
+        before, self.ridge = self.ridge, checked_ridge(ridge)
+        try:
+            self.refactor_()
+        except SingularKernelError:
+            self.ridge = before
+            raise
 
     def refactor_(self) -> None:
         """Rebuild mean and covariance from the labels. Raises SingularKernelError."""
@@ -192,7 +202,7 @@ class FullPosterior:
 
         Raises RowError, TargetError, NonFiniteError, SingularKernelError.
         """
-        target = checked_targets(target[None], 1, self.initial)[0]
+        row, target = checked_row(row, self.size), checked_targets(target[None], 1, self.initial)[0]
         column = self.columns([row])[:, :, 0]  # (N, K, K)
         block = column[row]
         noisy = (block + block.t()) / 2 + self.ridge * torch.eye(self.classes).to(block)

@@ -39,7 +39,7 @@ def load_posterior(
 ) -> tuple[Posterior, dict[str, Any]]:
     """The saved posterior rebuilt from its labels on the same kernel or features, and the caller's header.
 
-    Raises store.StoreError, PosteriorFileError when the pool is another one, and what make_posterior raises.
+    Raises store.StoreError, PosteriorFileError for damaged labels or another pool, and what make_posterior raises.
     """
     votes, state = read_labels(path)
     posterior = make_posterior(kernel=kernel, features=features, outputs=outputs, ridge=state["ridge"])
@@ -47,6 +47,9 @@ def load_posterior(
         raise PosteriorFileError(
             f"{path.name} belongs to another pool: {state['pool']}, this one is {posterior.fingerprint()}"
         )
-    posterior.votes = votes
+    for row, targets in votes.items():
+        if not 0 <= row < posterior.size or targets[0].shape != posterior.mean[0].shape:
+            raise PosteriorFileError(f"{path.name} is damaged: row {row} has labels of shape {tuple(targets[0].shape)}")
+    posterior.votes = {row: [target.to(posterior.mean) for target in targets] for row, targets in votes.items()}
     posterior.refactor_()
     return posterior, state["caller"]

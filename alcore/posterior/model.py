@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from alcore.cholesky import SingularKernelError
 from alcore.posterior import saving
 from alcore.posterior.checks import (
     LabelNotAbsorbedError,
@@ -26,6 +27,7 @@ DRIFT_LIMIT = 1e-3
 DRIFT_INTERVAL = 32  # changes between two looks at the drift
 PROBES = 32
 FORGET_LIMIT = 1e-2  # below this share of the noise, taking a label out amplifies rounding: rebuild
+UNDO_LIMIT = 1e-6  # the same for the newest label, whose own increments are known
 
 Votes = dict[int, list[Tensor]]
 
@@ -124,6 +126,8 @@ class Posterior(ABC):
             self._since_refactor = self._since_look = 0
         else:
             self._absorb_(gather(arrived, self.initial))
+        if len(rows) > 1:  # votes on one image came as one step: none of them can be taken back by it alone
+            self._newest = None
         self.votes = votes
         for row in set(arrived) & set(self._pending):
             self._pending.remove(row)
@@ -139,12 +143,11 @@ class Posterior(ABC):
 
         Raises RowError, TargetError, NonFiniteError, LabelNotAbsorbedError.
         """
-        place, target = self._find(row, target)
+        row, place, target = self._find(row, target)
         step, self._newest = self._newest, None
         left = [vote for index, vote in enumerate(self.votes[row]) if index != place]
         votes = {**self._others(row), **({row: left} if left else {})}
-        if step is not None and step.row == row and torch.equal(step.target, target):
-            self._take_back_(step)
+        if step is not None and step.row == row and torch.equal(step.target, target) and self._take_back_(step):
             self.votes = votes
         elif self._remove_(row, target):
             self.votes = votes
@@ -166,7 +169,7 @@ class Posterior(ABC):
 
         Raises RowError, TargetError, NonFiniteError, LabelNotAbsorbedError.
         """
-        place, old = self._find(row, old)
+        row, place, old = self._find(row, old)
         new = checked_targets(new[None], 1, self.initial)[0]
         self._newest = None
         self._shift_(row, (new.double() - old.double()) / self.ridge)
@@ -187,14 +190,14 @@ class Posterior(ABC):
     def _labels(self) -> Labels:
         return gather(self.votes, self.initial)
 
-    def _find(self, row: int, target: Tensor) -> tuple[int, Tensor]:
-        """The place of a vote among the row's votes, the newest first."""
+    def _find(self, row: int, target: Tensor) -> tuple[int, int, Tensor]:
+        """The row, and the place of a vote among the row's votes, the newest first."""
         row = checked_row(row, self.size)
         target = checked_targets(target[None], 1, self.initial)[0]
         held = self.votes.get(row, [])
         for place in reversed(range(len(held))):
             if torch.equal(held[place], target):
-                return place, target
+                return row, place, target
         raise LabelNotAbsorbedError(f"row {row} has no label {target.tolist()}; it has {[v.tolist() for v in held]}")
 
     def _others(self, row: int) -> Votes:
@@ -215,9 +218,16 @@ class Posterior(ABC):
         self._release_(row)
 
     def set_ridge_(self, ridge: float) -> None:
-        """Rebuild at another absolute ridge lam; labels and pendings stay. Raises RidgeError."""
-        self.ridge = checked_ridge(ridge)
-        self.refactor_()
+        """Rebuild at another absolute ridge lam; labels and pendings stay.
+
+        Raises RidgeError, SingularKernelError; the posterior is then as it was.
+        """
+        before, self.ridge = self.ridge, self._allowed_ridge(ridge)
+        try:
+            self.refactor_()
+        except SingularKernelError:
+            self.ridge = before
+            raise
 
     def refactor_(self) -> None:
         """Rebuild mean and covariance from the labels, small algebra in float64. Raises SingularKernelError."""
@@ -239,7 +249,8 @@ class Posterior(ABC):
 
     def gain(self, row: int) -> Tensor:  # (N,)
         """How far every mean moves for a unit surprise at this row: C_a[:, row] / (C_a[row, row] + lam)."""
-        column = self.answer_columns([checked_row(row, self.size)])[:, 0]
+        row = checked_row(row, self.size)
+        column = self.answer_columns([row])[:, 0]
         return column / (column[row] + self.ridge)
 
     def fantasy_mean(
@@ -248,7 +259,7 @@ class Posterior(ABC):
         target: Tensor,  # (K,)
     ) -> Tensor:  # (N, K)
         """The mean if this label came, pending or not. Raises RowError, TargetError, NonFiniteError."""
-        target = checked_targets(target[None], 1, self.initial)[0]
+        row, target = checked_row(row, self.size), checked_targets(target[None], 1, self.initial)[0]
         return torch.addr(self.mean, self.gain(row), target - self.mean[row])
 
     def _changed_(self, changes: int) -> None:
@@ -263,6 +274,10 @@ class Posterior(ABC):
                 self.refactor_()
             else:
                 self._freshen_()
+
+    def _allowed_ridge(self, ridge: float) -> float:
+        """Raises RidgeError, also where this way of keeping the covariance would lose its digits."""
+        return checked_ridge(ridge)
 
     @abstractmethod
     def _given(self) -> Tensor:  # (N, N) or (N, S)
@@ -325,8 +340,8 @@ class Posterior(ABC):
         self._settle_mean_()
 
     @abstractmethod
-    def _take_back_(self, step: Step) -> None:
-        """Subtract the newest label's own increments."""
+    def _take_back_(self, step: Step) -> bool:
+        """Subtract the newest label's own increments; False, with nothing changed, where rounding would grow."""
 
     @abstractmethod
     def _hold_(self, row: int) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from alcore.cholesky import factor
-from alcore.posterior.checks import PoolError, check_pool
+from alcore.cholesky import SingularKernelError, factor
+from alcore.posterior.checks import PoolError, check_pool, check_scale, check_symmetric
 from alcore.posterior.model import FORGET_LIMIT, Labels, Posterior, Step
 from alcore.regularization import leave_one_out_residuals
 
@@ -28,10 +28,12 @@ class PairwisePosterior(Posterior):
         *,
         ridge: float,
     ) -> None:
-        check_pool(kernel, outputs, what="kernel")
+        kernel, outputs = check_pool(kernel, outputs, what="kernel")
         if kernel.shape[0] != kernel.shape[1]:
             raise PoolError(f"a kernel is square, got {tuple(kernel.shape)}")
-        super().__init__(outputs.to(kernel), ridge)
+        super().__init__(outputs, ridge)
+        check_symmetric(kernel, self.probes)
+        check_scale(float(kernel.diagonal().double().mean()), kernel.dtype)
         self.kernel = kernel
         self._covariance = kernel.clone()  # C_a, (N, N)
 
@@ -97,7 +99,10 @@ class PairwisePosterior(Posterior):
 
     def _absorb_(self, labels: Labels) -> None:
         if len(labels.rows) == 1:
-            self._newest = self._update_(labels.rows[0], labels.targets[0], self.ridge / float(labels.weights[0]))
+            row, noise = labels.rows[0], self.ridge / float(labels.weights[0])
+            if float(self._covariance[row, row]) + noise <= 0:
+                raise SingularKernelError(f"row {row} has a variance of {float(self._covariance[row, row])}")
+            self._newest = self._update_(row, labels.targets[0], noise)
             return
         block = self._covariance[labels.rows]  # (b, N)
         system = block[:, labels.rows].double()
@@ -157,8 +162,9 @@ class PairwisePosterior(Posterior):
             column.add_(self.kernel[labelled].double(), alpha=float(weight))
         return column
 
-    def _take_back_(self, step: Step) -> None:
+    def _take_back_(self, step: Step) -> bool:
         self._add_(step, sign=-1)
+        return True
 
     def _hold_(self, row: int) -> None:
         """Nothing: every column is there."""

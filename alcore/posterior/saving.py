@@ -14,7 +14,7 @@ FILE_KIND = "posterior"
 
 
 class PosteriorFileError(PosteriorError):
-    """The file holds no posterior, or one of another pool."""
+    """The file holds no posterior, one that is damaged, or one of another pool."""
 
 
 def fingerprint(form: str, outputs: Tensor, probes: Tensor) -> dict[str, Any]:
@@ -48,7 +48,15 @@ def read_labels(path: Path) -> tuple[dict[int, list[Tensor]], dict[str, Any]]:
     tensors, state = store.read(path)
     if state.get("kind") != FILE_KIND or set(tensors) != {"rows", "targets"}:
         raise PosteriorFileError(f"{path.name} holds a {state.get('kind')!r}, not a posterior")
+    rows, targets = tensors["rows"], tensors["targets"]
+    if not {"ridge", "pool", "caller"} <= set(state) or rows.dtype != torch.int64 or rows.ndim != 1:
+        raise PosteriorFileError(f"{path.name} is damaged: it has {sorted(state)} and rows of type {rows.dtype}")
+    if targets.ndim != 2 or len(targets) != len(rows) or not bool(torch.isfinite(targets).all()):
+        raise PosteriorFileError(
+            f"{path.name} is damaged: it has targets of shape {tuple(targets.shape)} for {len(rows)} rows, "
+            f"or targets that are not finite"
+        )
     votes: dict[int, list[Tensor]] = {}
-    for row, target in zip(tensors["rows"].tolist(), tensors["targets"], strict=True):
+    for row, target in zip(rows.tolist(), targets, strict=True):
         votes.setdefault(row, []).append(target.clone())
     return votes, state

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from alcore.sketch import passes
+from alcore.sketch import functional, passes
 from alcore.sketch.features import GradientSketch
 from alcore.sketch.use import UnsupportedLayerError
 
@@ -18,24 +18,10 @@ def check_against_autograd(sketch: GradientSketch, images: Tensor) -> None:
     functions, that mixes the images of a batch, or that keeps them on another axis than the first.
     """
     manifest = sketch.manifest
-    if manifest.method == "functional":
-        return
     place = len(images) // 2
-    found: dict[str, Tensor] = {}
-
-    def add(name: str, columns: Tensor) -> None:
-        found[name] = found.get(name, 0) + columns[place]
-
     with passes.prepared(sketch.module):
-        passes.run(
-            sketch.module,
-            images,
-            sketch.parameters,
-            observe=passes.sketching(sketch.projections),
-            directions=sketch.signs[:1],
-            sink=lambda _: add,
-            head=sketch.head_names,
-        )
+        found, in_batch = (_by_torch_func if manifest.method == "functional" else _captured)(sketch, images, place)
+        alone = sketch.module(images[place : place + 1])[0].detach()
         plain = _plain_gradients(sketch, images[place : place + 1], [*sketch.projections, *manifest.unused])
     expected = {
         name: sketch.projections[name].of_gradient(gradient.flatten()[None], 0)[0]
@@ -48,6 +34,39 @@ def check_against_autograd(sketch: GradientSketch, images: Tensor) -> None:
             f"the per-image gradients of {', '.join(wrong)} could not be captured: the layer hides its parameters from "
             "torch's functions, mixes the images of a batch, or keeps them on another axis than the first"
         )
+    if float((in_batch - alone).norm()) > RELATIVE * float(alone.norm()) + ABSOLUTE * float(in_batch.norm()):
+        raise UnsupportedLayerError("an image has other outputs in a batch than alone: the network mixes its images")
+
+
+def _captured(sketch: GradientSketch, images: Tensor, place: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Columns of the first sign row by parameter, and the outputs (K,), of one image of a batch."""
+    found: dict[str, Tensor] = {}
+
+    def add(name: str, columns: Tensor) -> None:
+        found[name] = found.get(name, 0) + columns[place]
+
+    outputs = passes.run(
+        sketch.module,
+        images,
+        sketch.parameters,
+        observe=passes.sketching(sketch.projections),
+        directions=sketch.signs[:1],
+        sink=lambda _: add,
+        head=sketch.head_names,
+    ).outputs
+    return found, outputs[place]
+
+
+def _by_torch_func(sketch: GradientSketch, images: Tensor, place: int) -> tuple[dict[str, Tensor], Tensor]:
+    """The same where torch.func makes the gradients; the batch's outputs are the module's own."""
+    chosen = {name: sketch.parameters[name] for name in sketch.projections}
+    gradients, _ = functional.per_image_gradients(sketch.module, images, chosen, sketch.signs[:1])
+    found = {
+        name: sketch.projections[name].of_gradient(gradient[place, 0].flatten()[None], 0)[0]
+        for name, gradient in gradients.items()
+    }
+    with torch.no_grad():
+        return found, sketch.module(images)[place]
 
 
 def _plain_gradients(sketch: GradientSketch, image: Tensor, names: list[str]) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import UnionType
 from typing import Any, get_args
 
 from alcore.sketch.errors import LinearizationError
@@ -11,6 +13,25 @@ from alcore.sketch.projection import Kind
 
 class ManifestError(LinearizationError):
     """A manifest that is damaged, or that this network cannot reproduce; the message names the fields."""
+
+
+FIELD_TYPES: Mapping[str, type | UnionType] = {
+    **dict.fromkeys(("seed", "size", "classes", "sign_rows", "row_width"), int),
+    **dict.fromkeys(("method", "weights", "statistics", "preprocessing", "dtype", "signs"), str),
+    "blocks": list,
+    "head": dict | None,
+    "unused": list,
+}
+
+
+def check_fields(header: Any, types: Mapping[str, type | UnionType]) -> None:
+    """Raises ManifestError naming the fields that are missing, unknown or of another type."""
+    if not isinstance(header, dict) or set(header) != set(types):
+        differing = sorted(set(header) ^ set(types)) if isinstance(header, dict) else type(header).__name__
+        raise ManifestError(f"manifest fields differ: {differing}")
+    wrong = {name: header[name] for name, kind in types.items() if not isinstance(header[name], kind)}
+    if wrong:
+        raise ManifestError(f"manifest fields are of another type: {wrong}")
 
 
 @dataclass(frozen=True)
@@ -71,15 +92,13 @@ class SketchManifest:
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> "SketchManifest":
         """Raises ManifestError naming what is missing, unknown or of the wrong kind."""
-        expected = {field.name for field in fields(cls)}
-        if set(header) != expected:
-            raise ManifestError(f"manifest fields differ: {sorted(set(header) ^ expected)}")
+        check_fields(header, FIELD_TYPES)
         try:
             blocks = tuple(Block(**{**block, "shape": tuple(block["shape"])}) for block in header["blocks"])
             head = None if header["head"] is None else HeadBlock(**header["head"])
         except (TypeError, KeyError) as error:
             raise ManifestError(f"a block of the manifest is damaged: {error}") from error
-        unknown = {block.kind for block in blocks} - set(get_args(Kind))
-        if unknown:
-            raise ManifestError(f"there are no projections of kind {sorted(unknown)}")
+        for kind, width in [(part.kind, part.width) for part in blocks] + ([(head.kind, head.width)] if head else []):
+            if kind not in get_args(Kind) or type(width) is not int:
+                raise ManifestError(f"there are no projections of kind {kind!r} and width {width!r}")
         return cls(**{**header, "blocks": blocks, "head": head, "unused": tuple(header["unused"])})

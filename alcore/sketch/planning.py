@@ -87,7 +87,28 @@ def plan_sketch(
     trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if not trained:
         raise NothingTrainedError("every parameter of the network is frozen: there is nothing to linearise in")
+    if rows < 1:
+        raise LinearizationError(f"a kernel needs at least one sign row, got {rows}")
     few = images[torch.linspace(0, len(images) - 1, min(len(images), ENERGY_IMAGES)).long()]
+    try:
+        return _planned(module, few, trained, size=size, seed=seed, rows=rows, preprocessing=preprocessing, head=head)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UnsupportedLayerError(f"no per-image gradients of {type(module).__name__}: {error}") from error
+
+
+def _planned(
+    module: nn.Module,
+    few: Tensor,  # (n, ...)
+    trained: Mapping[str, nn.Parameter],
+    *,
+    size: int | None,
+    seed: int,
+    rows: int,
+    preprocessing: str,
+    head: str | None,
+) -> GradientSketch:
     trace = _traced(module, few[:3], trained, head)
     draft = SketchManifest(
         seed=seed,

@@ -1,4 +1,5 @@
-"""Asking for the pool to be prepared: after new images, and after new classes while nothing has been trained."""
+"""Asking for the pool to be prepared: after new images, after a failure, and after new classes or another network while
+nothing has been trained."""
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -25,6 +26,19 @@ def prepare_new_classes(*, project: Project, user: User | None = None) -> Job | 
     trained = NetworkVersion.objects.filter(project=project, number__gte=1, state=NetworkVersion.State.READY)
     if trained.exists():
         return None
+    return _ask(project, user)
+
+
+@transaction.atomic
+def prepare_again(*, project: Project, user: User | None) -> Job | None:
+    """Ask for what failed; None when the last preparation did not fail."""
+    last = Job.objects.filter(project=project, kind=Job.Kind.PREPARE).order_by("-id").first()
+    return _ask(project, user) if last is not None and last.state == Job.State.FAILED else None
+
+
+@transaction.atomic
+def prepare_other_network(*, project: Project, user: User | None) -> Job | None:
+    """Ask for the pool to be prepared with the network that the project has now."""
     return _ask(project, user)
 
 

@@ -13,9 +13,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from annotator.actions.preparing import prepare_new_classes
+from annotator.actions.preparing import prepare_new_classes, prepare_other_network
 from annotator.actions.sending import send_task
-from annotator.models import LabelClass, Membership, Project
+from annotator.models import Job, LabelClass, Membership, Project
 
 # Addresses that are pages of their own: /projects/new/.
 RESERVED_SLUGS = frozenset({"new"})
@@ -144,6 +144,30 @@ def check_network(project: Project) -> None:
         raise ProjectError("The weights' file and the choice of weights do not fit together.", field="weights")
     if project.freeze != Project.Freeze.NONE and not trained:
         raise ProjectError("Layers that nobody has trained must not be frozen: choose trained weights.", field="freeze")
+
+
+@transaction.atomic
+def change_network(
+    *, project: Project, user: User, network: str, weights: str, weights_file: str, freeze: str, image_size: int | None
+) -> Project:
+    """Give a project another network while nothing belongs to the present one, and have the pool prepared with it.
+
+    Raises ProjectError.
+    """
+    # The worker that would claim a waiting job waits for these rows, and reads the project as it is left here.
+    open_jobs = Job.objects.select_for_update().filter(
+        project=project, kind=Job.Kind.PREPARE, state__in=[Job.State.PENDING, Job.State.RUNNING]
+    )
+    if any(job.state == Job.State.RUNNING for job in open_jobs):
+        raise ProjectError("The images are being prepared right now: wait until this has ended.")
+    if project.linearizations.exists():
+        raise ProjectError("The network stays, since all that was learned belongs to it.")
+    project.network, project.weights, project.weights_file = network, weights, weights_file
+    project.freeze, project.image_size = freeze, image_size
+    check_network(project)
+    save_checked(project)
+    prepare_other_network(project=project, user=user)
+    return project
 
 
 def save_checked(project: Project) -> None:

@@ -58,16 +58,77 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
         return float(self.cleaned_data["audit_share"]) / 100
 
 
-class ProjectForm(SettingsForm):
-    """A new project. The network is chosen here once and for all."""
+NETWORK_LABELS = {
+    "weights": "Its weights",
+    "freeze": "Layers that stay as they are",
+    "image_size": "Image size in pixels",
+}
+NETWORK_HELP = {
+    "network": "The small one learns from the labels alone and suits small pictures; for photos, take ResNet-18.",
+    "weights": "With few labels, trained weights help most. A download needs a server with a network.",
+    "freeze": "Frozen layers run once for each image: without a GPU this saves most of the time.",
+    "image_size": "Empty: the size the network was trained with, 224 for most. Smaller is faster.",
+}
 
-    weights_upload = forms.FileField(
+
+def weights_field() -> forms.FileField:
+    """A file of weights, wanted only where one is chosen."""
+    return forms.FileField(
         label="The weights' file",
         required=False,
         max_length=500,
-        help_text="A safetensors file of the network's torchvision state dict; its last layer may have other classes.",
+        help_text="Only with that choice: a safetensors file of the network's torchvision state dict; its last layer "
+        "may have other classes.",
         widget=forms.FileInput(attrs={"accept": ".safetensors"}),
+        error_messages={"empty": "This file is empty: choose a safetensors file."},
     )
+
+
+def check_upload(form: forms.ModelForm, *, kept: str = "") -> None:  # type: ignore[type-arg]  # it takes none at run time
+    """Put an error on the form unless a file came exactly where one is chosen; `kept` is one that is here already."""
+    chosen, upload = form.cleaned_data.get("weights"), form.cleaned_data.get("weights_upload")
+    if chosen == Project.Weights.FILE and upload is None and not kept and "weights_upload" not in form.errors:
+        form.add_error("weights_upload", "Choose the file, or other weights.")
+    if chosen and chosen != Project.Weights.FILE and upload is not None:
+        form.add_error("weights", "You sent a file: choose it here, or leave the file out.")
+
+
+class NetworkForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
+    """Another network for a project that has learned nothing yet."""
+
+    weights_upload = weights_field()
+
+    class Meta:
+        model = Project
+        fields = ("network", "weights", "freeze", "image_size")
+        labels = NETWORK_LABELS
+        help_texts = NETWORK_HELP
+
+    field_order = ("network", "weights", "weights_upload", "freeze", "image_size")
+
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        files: "MultiValueDict[str, UploadedFile[bytes]] | None" = None,
+        *,
+        instance: Project,
+    ) -> None:
+        self.kept = instance.weights_file
+        super().__init__(data, files, instance=copy(instance))
+        if self.kept:
+            self.fields["weights_upload"].help_text += " Without a file, the one that was sent before stays."
+
+    def clean(self) -> dict[str, Any]:
+        """A file is wanted where one is chosen and none is kept."""
+        cleaned = super().clean() or self.cleaned_data
+        check_upload(self, kept=self.kept)
+        return cleaned
+
+
+class ProjectForm(SettingsForm):
+    """A new project. The network is chosen here once and for all."""
+
+    weights_upload = weights_field()
 
     classes = forms.CharField(
         label="Classes",
@@ -91,15 +152,11 @@ class ProjectForm(SettingsForm):
         )
         labels = {
             **SettingsForm.Meta.labels,
-            "weights": "Its weights",
-            "freeze": "Layers that stay as they are",
-            "image_size": "Image size in pixels",
+            **NETWORK_LABELS,
         }
         help_texts = {
             **SettingsForm.Meta.help_texts,
-            "weights": "With few labels, trained weights help most. A download needs a server with a network.",
-            "freeze": "Frozen layers run once for each image: without a GPU this saves most of the time.",
-            "image_size": "Empty: the size the network was trained with, 224 for most. Smaller is faster.",
+            **NETWORK_HELP,
         }
 
     def __init__(
@@ -113,11 +170,7 @@ class ProjectForm(SettingsForm):
     def clean(self) -> dict[str, Any]:
         """A file is wanted where one is chosen."""
         cleaned = super().clean() or self.cleaned_data
-        chosen, upload = cleaned.get("weights"), cleaned.get("weights_upload")
-        if chosen == Project.Weights.FILE and upload is None and "weights_upload" not in self.errors:
-            self.add_error("weights_upload", "Choose the file, or other weights.")
-        if chosen and chosen != Project.Weights.FILE and upload is not None:
-            self.add_error("weights", "You sent a file: choose it here, or leave the file out.")
+        check_upload(self)
         return cleaned
 
     def clean_classes(self) -> list[tuple[str, str]]:

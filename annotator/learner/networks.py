@@ -59,15 +59,21 @@ def preprocessing_of(project: Project) -> Preprocessing:
 
 def new_network(project: Project, *, classes: int, seed: int) -> ImageNetwork:
     """Return the project's network as it is before any label. Raises one of NETWORK_ERRORS."""
-    given = project.weights == Project.Weights.FILE
-    return build_network(
-        project.network,
-        classes=classes,
-        preprocessing=_plain(project) if project.network == SMALL_CNN else preprocessing_of(project),
-        seed=seed,
-        weights=resolve(project.weights_file) if given else project.weights,
-        freeze=project.freeze,  # type: ignore[arg-type]  # the database has only such values
-    )
+    given = resolve(project.weights_file) if project.weights == Project.Weights.FILE else None
+    try:
+        return build_network(
+            project.network,
+            classes=classes,
+            preprocessing=_plain(project) if project.network == SMALL_CNN else preprocessing_of(project),
+            seed=seed,
+            weights=given or project.weights,
+            freeze=project.freeze,  # type: ignore[arg-type]  # the database has only such values
+        )
+    except WeightsFileError as error:
+        if given is None:
+            raise
+        # Its name here is its sha256, which tells nobody anything.
+        raise WeightsFileError(str(error).replace(given.name, "The weights’ file")) from error
 
 
 def _plain(project: Project) -> Preprocessing:

@@ -90,7 +90,7 @@ TORCHVISION = (
 class Network(models.TextChoices):
     """Those offered first."""
 
-    SMALL_CNN = "small_cnn", "Small convolutional network (32 × 32 pixels), learns from the labels alone"
+    SMALL_CNN = "small_cnn", "Small network, 32 × 32 pixels"
     RESNET18 = "resnet18", "ResNet-18: a good first choice with trained weights"
     MOBILENET_V3_SMALL = "mobilenet_v3_small", "MobileNetV3 small: the fastest with trained weights"
     EFFICIENTNET_B0 = "efficientnet_b0", "EfficientNet-B0"

@@ -6,10 +6,11 @@ from datetime import datetime
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Linearization, Query
+from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Linearization, Project, Query
 from annotator.models.id_ranges import contains
 from annotator.queries import labelling
 from annotator.queries.labelling import Progress
+from annotator.queries.projects import preparation_failed
 
 STRATEGY_WORDS = {
     "margin": "Margin: the model hesitates most between its two likeliest classes here.",
@@ -89,7 +90,7 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
         recent=recent,
         progress=labelling.progress(session),
         reason=_reason(query, live) if query else "",
-        model_words=model_words(live),
+        model_words=model_words(session.project, live),
         labels_behind=query.labels_behind if query else 0,
         prepared=query is not None and query.kind == Query.Kind.RANKED and labelling.is_prepared(query),
         can_undo=labelling.can_undo(session, recent),
@@ -144,10 +145,11 @@ def _undo_reason(query: Query, live: Linearization | None) -> str:
     return words
 
 
-def model_words(live: Linearization | None) -> str:
+def model_words(project: Project, live: Linearization | None) -> str:
     """Say which model chose a card."""
     if live is None:
-        return "No model yet: the pool is being prepared."
+        failed = preparation_failed(project)
+        return f"No model yet: {'preparing the pool failed' if failed else 'the pool is being prepared'}."
     number = live.network_version.number
     if number == 0:
         return "Untrained network, linearised"

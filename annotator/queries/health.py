@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from annotator.models import Linearization, NetworkVersion, Project, WorkerHeartbeat
 from annotator.queries import monitoring
 from annotator.queries.fidelity import Badge, badge
+from annotator.queries.projects import preparation_failed
 
 LOW_DISK_BYTES = 1024**3
 
@@ -112,7 +113,10 @@ def model_checks(user: User) -> list[Check]:
 
 def _model_check(project: Project, live: Linearization | None, *, failed: bool) -> Check:
     if live is None:
-        return Check(project.name, False, "No model yet: the pool is being prepared, or has no images.", needed=False)
+        why = "the pool is being prepared, or has no images"
+        if preparation_failed(project):
+            why = "preparing the pool failed, its admins see why on the project's home page"
+        return Check(project.name, False, f"No model yet: {why}.", needed=False)
     number = live.network_version.number
     which = "The untrained network" if number == 0 else f"Network {number}"
     since = f"live since {live.live_at:%Y-%m-%d %H:%M} UTC" if live.live_at else "live"

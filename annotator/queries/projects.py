@@ -1,5 +1,6 @@
 """Reads for the admin's pages: projects, people, jobs, and what to do next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
@@ -126,15 +127,38 @@ def learner_runs() -> bool:
     return learner_is_running(now=timezone.now())
 
 
+def failed_preparation(project_jobs: Sequence[Job]) -> Job | None:
+    """Return the newest preparation among these jobs, newest first, if it failed."""
+    newest = next((job for job in project_jobs if job.kind == Job.Kind.PREPARE), None)
+    return newest if newest is not None and newest.state == Job.State.FAILED else None
+
+
+def last_preparation(project: Project) -> Job | None:
+    return jobs(project).filter(kind=Job.Kind.PREPARE).first()
+
+
+def preparation_failed(project: Project) -> bool:
+    last = last_preparation(project)
+    return last is not None and last.state == Job.State.FAILED
+
+
+def network_is_open(project: Project) -> bool:
+    """Say whether the network may still be changed: nothing has been made with the present one."""
+    return not project.linearizations.exists()
+
+
 def next_steps(overview: Overview, project_jobs: list[Job]) -> list[Step]:
     """Return what a project needs, in order; the first that is not done is the one to do now."""
     prepared = overview.network_number is not None
     busy = any(not is_over(job) for job in project_jobs if job.kind == Job.Kind.PREPARE)
     waiting = "Foresight is looking at the images: this runs by itself." if busy else "This starts by itself."
+    failed = failed_preparation(project_jobs) is not None
+    if failed:
+        waiting = "This failed: prepare them again, or choose another network."
     steps = [
         ("Name the classes", "What can an image show?", "project-settings", overview.classes > 0),
         ("Add images", "A zip, or picture files.", "project-images", overview.images > 0),
-        ("Images are prepared", waiting, "project-progress", prepared),
+        ("Images are prepared", waiting, "project-network" if failed else "project-progress", prepared),
         ("Label", "The first labels teach the first network.", "annotate", overview.labels > 0),
         (
             "Invite people",

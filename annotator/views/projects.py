@@ -107,6 +107,8 @@ def home_context(found: access.ProjectAccess) -> dict[str, object]:
         "overview": overview,
         "jobs": jobs,
         "steps": queries.next_steps(overview, jobs),
+        "failed_preparation": queries.failed_preparation(jobs),
+        "network_is_open": queries.network_is_open(found.project),
         "busy": any(not queries.is_over(job) for job in jobs),
         "learner_runs": queries.learner_runs(),
     }
@@ -181,6 +183,7 @@ def settings_page(
         "formset": formset or ClassFormSet(initial=class_rows(classes), prefix="classes"),
         "add_form": add_form or AddClassesForm(),
         "class_error": class_error,
+        "network_is_open": queries.network_is_open(found.project),
     }
     wrong = class_error or any(part is not None and part.is_bound for part in (form, formset, add_form))
     return render(request, "annotator/project_settings.html", context, status=UNPROCESSABLE if wrong else 200)

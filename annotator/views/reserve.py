@@ -35,5 +35,5 @@ def describe(hold: Query, *, hide_prediction: bool) -> dict[str, Any]:
         "height": image.height,
         "prediction": None if hide_prediction else hold.prediction,
         "reason": RESERVE_WORDS,
-        "model": f"{model_words(hold.linearization)} · labels behind: {hold.labels_behind}",
+        "model": f"{model_words(hold.project, hold.linearization)} · labels behind: {hold.labels_behind}",
     }

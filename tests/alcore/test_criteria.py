@@ -11,12 +11,12 @@ from alcore.acquisition.certified import exact_top
 from alcore.acquisition.expected import emoc_scores, error_reduction_scores, expected_surprise
 from alcore.acquisition.explanation import explain
 from alcore.acquisition.flips import flip_scores
-from alcore.acquisition.lookahead import exact_scores
+from alcore.acquisition.lookahead import exact_scores, look_ahead_scores
 from alcore.acquisition.ranking import CandidateError
 from alcore.acquisition.reference import ReferenceSetError, reference_rows, reference_scores, top_overlap
 from alcore.acquisition.scanning import CriterionError
 from alcore.acquisition.variance import epig_scores, variance_reduction_scores
-from alcore.posterior import RowError, make_posterior
+from alcore.posterior import NonFiniteError, RowError, make_posterior
 from tests.alcore import reference, reference_criteria
 from tests.alcore.posteriors import FORMS, absorb, labelled_pools
 
@@ -243,6 +243,51 @@ def test_reference_rows_come_from_their_seed_and_fit_the_pool():
     assert reference_rows(50, count=50, seed=1).tolist() == list(range(50))
     with pytest.raises(ReferenceSetError, match="51 images cannot be drawn from a pool of 50"):
         reference_rows(50, count=51, seed=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_in_regression_a_reference_set_reduces_variance(form):
+    features = torch.randn(9, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    given = {"features": features} if form == "frobenius" else {"kernel": features @ features.t()}
+    posterior = make_posterior(**given, outputs=torch.zeros(9, 1).double(), ridge=0.1)
+    posterior.condition_([2], torch.tensor([[1.5]]))
+    candidates = everyone(posterior)
+    whole = reference_scores(posterior, candidates, torch.arange(9))
+    assert_scores(whole, variance_reduction_scores(posterior, candidates).tolist())
+
+
+def test_reference_sets_that_cannot_be_compared_are_refused():
+    posterior, candidates = large_state(50)
+    with pytest.raises(ReferenceSetError, match="no images"):
+        reference_scores(posterior, candidates, torch.empty(0, dtype=torch.int64))
+    with pytest.raises(RowError):
+        reference_scores(posterior, candidates, torch.tensor([1.5]))
+    with pytest.raises(ReferenceSetError, match="at least one image"):
+        top_overlap(torch.ones(4), torch.ones(4), top=-1)
+    with pytest.raises(ReferenceSetError, match="at least one image"):
+        top_overlap(torch.ones(4), torch.ones(4), top=2, within=0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scores_of", [look_ahead_scores, emoc_scores])
+def test_scores_that_overflow_are_an_error_and_no_order(form, scores_of):
+    features = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))
+    given = {"features": features} if form == "frobenius" else {"kernel": features @ features.t()}
+    posterior = make_posterior(**given, outputs=torch.full((8, 2), 1e30), ridge=0.1)
+    with pytest.raises(NonFiniteError, match="too large"):
+        scores_of(posterior, everyone(posterior))
+
+
+@pytest.mark.parametrize("model", ["linear", "network"])
+def test_the_top_is_certified_with_room_for_the_drift_that_is_measured(model):
+    posterior, candidates = large_state()
+    best = exact_top(posterior, candidates, top=1, form=model).rows
+    with_drift, _ = large_state()
+    with_drift._square_sums[best] = 0
+    with_drift.probes = torch.cat([with_drift.probes, best])
+    found = exact_top(with_drift, candidates, top=1, form=model)
+    assert found.certified
+    assert found.rows.tolist() == best.tolist()
 
 
 def test_an_image_that_is_not_in_the_pool_is_not_explained():

@@ -185,6 +185,22 @@ def test_weights_that_are_not_finite_are_an_error_and_never_a_kernel():
         linearize(module, pictures(3), seed=0, pairwise_limit=0)
 
 
+@pytest.mark.parametrize("limit", [10, 0])
+def test_outputs_that_are_not_finite_are_an_error_although_every_gradient_is(limit):
+    module = network()
+    with torch.no_grad():
+        module.head.bias[1] = torch.inf
+    with pytest.raises(FeatureError, match="outputs for image 0"):
+        linearize(module, pictures(3), seed=0, size=64, pairwise_limit=limit)
+
+
+def test_no_columns_and_no_sign_rows_are_refused_and_not_taken_for_the_default():
+    with pytest.raises(LinearizationError, match="sketch of 0 columns"):
+        linearize(network(), pictures(3), seed=0, size=0, pairwise_limit=0)
+    with pytest.raises(LinearizationError, match="sign row"):
+        linearize(network(), pictures(3), seed=0, sign_rows=0)
+
+
 @pytest.mark.parametrize("block", [1, 3, 100])
 def test_the_kernel_by_blocks_is_the_whole_product_and_exactly_symmetric(block):
     features = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -231,6 +247,34 @@ def test_arrays_that_do_not_fit_the_manifest_are_refused(tmp_path):
     del header["rows"]
     with pytest.raises(LinearizationError, match=r"\['rows'\]"):
         LinearizationManifest.from_header(header)
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (("manifest",), None),
+        (("manifest", "form"), "other"),
+        (("manifest", "dtype"), "int8"),
+        (("manifest", "scale"), "1"),
+        (("manifest", "sketch"), []),
+        (("manifest", "sketch", "seed"), None),
+        (("manifest", "sketch", "classes"), 9),
+        (("manifest", "sketch", "unused"), 3),
+        (("manifest", "sketch", "blocks", 0, "kind"), []),
+        (("manifest", "sketch", "blocks", 0, "width"), "x"),
+    ],
+)
+def test_a_manifest_of_other_values_is_refused_in_words(tmp_path, path, value):
+    file = tmp_path / "lin.safetensors"
+    save_linearization(file, linearize(network(), pictures(4), seed=0, size=32, pairwise_limit=0))
+    tensors, header = store.read(file)
+    place = header
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    store.write(file, tensors, header)
+    with pytest.raises(LinearizationError):
+        load_linearization(file)
 
 
 def test_features_may_be_stored_in_half_the_space_and_come_back_rounded(tmp_path):

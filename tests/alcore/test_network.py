@@ -113,10 +113,38 @@ def test_a_file_of_another_kind_or_with_other_weights_is_explained(tmp_path):
         load_network(path)
     save_network(network(), path, header={})
     tensors, header = store.read(path)
-    tensors["head.bias"] = torch.zeros(3)
-    store.write(path, tensors, header)
+    store.write(path, {**tensors, "head.bias": torch.zeros(3)}, header)
+    with pytest.raises(NetworkFileError, match="its head has others"):
+        load_network(path)
+    store.write(path, {**tensors, "body.0.weight": torch.zeros(3)}, header)
     with pytest.raises(NetworkFileError, match="does not fit small_cnn"):
         load_network(path)
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (("network",), None),
+        (("network", "classes"), -1),
+        (("network", "classes"), 10**12),
+        (("network", "classes"), "many"),
+        (("network", "preprocessing"), {}),
+        (("network", "preprocessing", "size"), None),
+        (("network", "preprocessing", "std"), ["x"]),
+        (("network", "freeze"), "half"),
+    ],
+)
+def test_a_header_that_describes_no_network_is_refused_in_words(tmp_path, path, value):
+    file = tmp_path / "net.safetensors"
+    save_network(network(), file, header={})
+    tensors, header = store.read(file)
+    place = header
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    store.write(file, tensors, header)
+    with pytest.raises(NetworkFileError, match=r"net\.safetensors"):
+        load_network(file)
 
 
 def test_a_file_of_another_format_version_is_refused(tmp_path, monkeypatch):

@@ -88,3 +88,30 @@ def test_a_file_of_another_form_or_kind_is_refused(tmp_path):
         load_posterior(tmp_path / "q", **given_of(pool, "pairwise"))
     with pytest.raises(store.StoreMissingError):
         load_posterior(tmp_path / "gone", **given_of(pool, "pairwise"))
+
+
+@pytest.mark.parametrize(
+    "tensors, lost",
+    [
+        ({"rows": torch.tensor([1, -1])}, ""),
+        ({"rows": torch.tensor([1, 9])}, ""),
+        ({"rows": torch.tensor([1])}, ""),
+        ({"rows": torch.tensor([1.0, torch.nan])}, ""),
+        ({"targets": torch.tensor([[1.0, 0.0], [torch.nan, 0.0]])}, ""),
+        ({"targets": torch.eye(3)[:2]}, ""),
+        ({"targets": torch.ones(2)}, ""),
+        ({}, "ridge"),
+        ({}, "pool"),
+        ({}, "caller"),
+    ],
+)
+def test_labels_that_are_damaged_are_never_loaded(tmp_path, tensors, lost):
+    pool = Pool(torch.eye(5).double(), torch.zeros(5, 2).double(), 1.0)
+    posterior = pool.posterior("pairwise")
+    posterior.condition_([1, 3], torch.eye(2).double())
+    posterior.save(tmp_path / "p", header={})
+    kept, state = store.read(tmp_path / "p")
+    state.pop(lost, None)
+    store.write(tmp_path / "p", {**kept, **tensors}, state)
+    with pytest.raises(PosteriorFileError, match="damaged"):
+        load_posterior(tmp_path / "p", **given_of(pool, "pairwise"))

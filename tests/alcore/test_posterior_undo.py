@@ -142,6 +142,15 @@ def test_after_a_correction_the_newest_label_is_still_forgotten_rightly(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_one_of_two_equal_votes_that_came_together_is_taken_back_alone(form):
+    pool = spread_pool()
+    posterior = pool.posterior(form)
+    posterior.condition_([4, 4], torch.stack([pool.one_hot(1)] * 2))
+    posterior.forget_(4, pool.one_hot(1))
+    assert_agrees(posterior, pool, [(4, pool.one_hot(1))], rtol=1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_votes_equal_their_mean_with_the_noise_divided(form):
     pool = spread_pool()
     several, mean_vote = pool.posterior(form), Pool(pool.features, pool.outputs, 0.1 / 3).posterior(form)
@@ -168,6 +177,21 @@ def test_where_taking_a_label_out_would_amplify_rounding_the_posterior_is_rebuil
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ridge", [1e-6, 1e-8])
+def test_a_label_given_and_undone_again_and_again_at_a_tiny_ridge_leaves_nothing(form, ridge):
+    pool = spread_pool()
+    pool = Pool(pool.features, pool.outputs, ridge)
+    posterior = pool.posterior(form)
+    labels = [(row, pool.one_hot(row)) for row in range(3)]
+    absorb(posterior, labels)
+    for _ in range(10):
+        posterior.condition_([9], pool.one_hot(2)[None])
+        posterior.forget_(9, pool.one_hot(2))
+    mean, _ = reference.posterior(pool.kernel, pool.outputs, labels, ridge)
+    assert_close(posterior.mean, mean, rtol=1e-6, scale=1.0)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @settings(deadline=None, max_examples=60)
 @given(labelled_pools(max_labels=8), st.data())
 def test_any_sequence_of_operations_ends_where_its_labels_say(form, drawn, data):
@@ -177,12 +201,17 @@ def test_any_sequence_of_operations_ends_where_its_labels_say(form, drawn, data)
     pending: list[int] = []
     rows = st.integers(0, len(pool.outputs) - 1)
     for _ in range(data.draw(st.integers(0, 10))):
-        move = data.draw(st.sampled_from(["label", "forget", "relabel", "pend", "cancel", "refactor"]))
+        move = data.draw(st.sampled_from(["label", "votes", "forget", "relabel", "pend", "cancel", "refactor"]))
         target = pool.one_hot(data.draw(st.integers(0, 3)))
         if move == "label":
             labels.append((data.draw(rows), target))
             posterior.condition_([labels[-1][0]], target[None])
             pending = [row for row in pending if row != labels[-1][0]]
+        elif move == "votes":
+            row = data.draw(rows)
+            labels += [(row, target)] * 2
+            posterior.condition_([row] * 2, torch.stack([target] * 2))
+            pending = [other for other in pending if other != row]
         elif move == "forget" and labels:
             posterior.forget_(*labels.pop(data.draw(st.integers(0, len(labels) - 1))))
         elif move == "relabel" and labels:

@@ -9,6 +9,7 @@ from alcore.acquisition.herding import herding_order
 from alcore.datasets import Preprocessing
 from alcore.linearization import linearize
 from alcore.network import build_network
+from alcore.posterior import NonFiniteError
 from alcore.simulation import SCORES, Schedule, SimulationError, simulate
 from alcore.training import TrainingOptions, train
 
@@ -259,3 +260,49 @@ def test_a_curve_of_another_run_is_refused():
         run(resume=curve, budget=8)
     with pytest.raises(SimulationError, match="networks are due at"):
         run(resume=curve, schedule=Schedule(first=5))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"rows": (0, 0, 1, 2)}, "damaged"),
+        ({"rows": (-1, 2, 3, 4)}, "damaged"),
+        ({"linear_accuracies": (0.5,)}, "damaged"),
+        ({"trainings": (9,)}, "damaged"),
+        ({"ridges": ((9, 0.1),)}, "damaged"),
+        ({"labels": (4,), "accuracies": (0.5,)}, "networks are due at"),
+    ],
+)
+def test_a_damaged_curve_is_refused(changes, words):
+    kept = []
+    run(checkpoint=kept.append, budget=8)
+    with pytest.raises(SimulationError, match=words):
+        run(resume=dataclasses.replace(kept[3], **changes), budget=8)
+
+
+def test_a_curve_whose_measurements_are_missing_is_refused():
+    kept = []
+    run(checkpoint=kept.append, budget=8)
+    with pytest.raises(SimulationError, match="networks are due at"):
+        run(resume=dataclasses.replace(kept[6], labels=(), accuracies=()), budget=8)
+    with pytest.raises(SimulationError, match="damaged"):
+        run(resume=dataclasses.replace(kept[6], accuracies=()), budget=8)
+
+
+def test_a_curve_of_other_images_is_refused():
+    kept = []
+    run(checkpoint=kept.append, budget=8)
+    other = dataclasses.replace(kept[4], rows=tuple((row + 1) % 24 for row in kept[4].rows))
+    with pytest.raises(SimulationError, match="first labels of the run so far are others"):
+        run(resume=other, budget=8)
+
+
+def test_scores_that_are_no_numbers_stop_a_run(monkeypatch):
+    monkeypatch.setitem(SCORES, "margin", lambda posterior, _: torch.full((posterior.size,), torch.nan))
+    with pytest.raises(NonFiniteError, match="not a number"):
+        run(strategy="margin")
+
+
+def test_a_form_that_does_not_exist_is_refused_at_once():
+    with pytest.raises(SimulationError, match="no form 'other'"):
+        run(form="other", budget=3)

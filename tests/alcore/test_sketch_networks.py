@@ -195,6 +195,40 @@ def test_a_batch_norm_without_running_statistics_is_refused(monkeypatch):
         plan_sketch(module, torch.randn(3, 4), size=16, seed=0)
 
 
+class Centred(nn.Module):
+    """No gradient comes through to one image alone, and rounding to one of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, images):
+        outputs = self.out(images)
+        return outputs - outputs.mean(0)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent, self.out = nn.GRU(4, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, images):
+        return self.out(self.recurrent(images)[0][:, -1])
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_in_its_outputs_is_refused():
+    with pytest.raises(UnsupportedLayerError, match="mixes its images"):
+        plan_sketch(Centred(), torch.randn(3, 4), size=None, seed=0)
+
+
+def test_what_torch_func_cannot_do_or_does_wrong_is_an_error_that_says_so():
+    with pytest.raises(UnsupportedLayerError, match="no per-image gradients of Recurrent"):
+        plan_sketch(Recurrent(), torch.randn(3, 5, 4), size=None, seed=0)
+    bag = nn.Sequential(nn.EmbeddingBag(7, 4), nn.Linear(4, 3))
+    with pytest.raises(UnsupportedLayerError, match=r"1\.weight could not be captured"):
+        plan_sketch(bag, torch.arange(15).reshape(3, 5) % 7, size=None, seed=0)
+
+
 def test_parameters_that_the_output_does_not_depend_on_are_reported():
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
     module.spare = nn.Parameter(torch.randn(2))

@@ -43,6 +43,11 @@ def test_the_projection_is_the_nearest_point_of_the_simplex(mean):
         assert torch.allclose(found[row], reference.simplex(mean[row]), atol=1e-9)
 
 
+def test_the_projection_of_large_predictions_still_sums_to_one():
+    mean = torch.tensor([[1e30, 1e30, 0.0], [3e8, 3e8 - 1e3, -1e9]])
+    assert project_simplex(mean).tolist() == [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
+
+
 def test_probabilities_are_their_own_projection():
     given_mean = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     assert torch.allclose(project_simplex(given_mean), given_mean)

@@ -94,6 +94,7 @@ def test_a_choice_that_does_not_fit_is_explained_beside_its_field(
     response = as_user(alice).post(reverse("project-new"), new_project(**changes))
     assert response.status_code == 422
     assert words in " ".join(response.context["form"].errors[field])
+    assert f'<a href="#id_{field}">' in response.content.decode()  # the form is long: its top says where to look
     assert not Project.objects.filter(slug="sea-birds").exists()
 
 

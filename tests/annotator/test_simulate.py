@@ -67,8 +67,9 @@ def test_a_stopped_simulation_goes_on_and_ends_in_the_same_figures(labelled, tmp
 
     write = command.write_whole
     monkeypatch.setattr(command, "write_whole", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(CommandError, match="The same command goes on where it was") as stopped:
         run(tmp_path / "stopped")
+    assert stopped.value.returncode == 130
     monkeypatch.setattr(command, "write_whole", write)
     kept = json.loads((tmp_path / "stopped" / "simulation.partial.json").read_text())["runs"]
     assert [len(run["rows"]) for run in kept] == [24, 24, 1]
@@ -80,9 +81,10 @@ def test_runs_on_other_labels_are_never_gone_on_with(labelled, tmp_path):
     (tmp_path / "simulation.partial.json").write_text(json.dumps({"settings": {"project": "digits"}, "runs": []}))
     with pytest.raises(CommandError, match="another simulation, or labels came since: move it away"):
         run(tmp_path)
-    (tmp_path / "simulation.partial.json").write_text("{")
-    with pytest.raises(CommandError, match=r"cannot be read .* move it away"):
-        run(tmp_path)
+    for damaged in ("{", "[]", "{}"):
+        (tmp_path / "simulation.partial.json").write_text(damaged)
+        with pytest.raises(CommandError, match=r"cannot be read .* move it away"):
+            run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +93,19 @@ def test_runs_on_other_labels_are_never_gone_on_with(labelled, tmp_path):
         (["--labels", "100"], "“digits” has 60 labelled images; this simulation needs 102"),
         (["--strategies", "best"], "no strategy 'best'; there are lookahead-linear, lookahead-network, margin"),
         (["--held-out", "50"], "24 labels and 50 held-out images are more than 60 images"),
+        (["--held-out", "0"], "a comparison needs .* got 2, 2, 24 and 0"),
         (["--seeds", "0"], "a comparison needs strategies, seeds, labels and held-out images"),
     ],
 )
 def test_what_cannot_be_simulated_is_said_in_words(labelled, tmp_path, options, words):
     with pytest.raises(CommandError, match=words):
         run(tmp_path, *options)
+
+
+def test_a_folder_that_cannot_be_written_is_named(labelled, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(CommandError, match=r"The results cannot be written: .*taken"):
+        run(tmp_path / "taken")
 
 
 def test_labels_of_one_class_cannot_be_learned_from(digit_project, tmp_path):

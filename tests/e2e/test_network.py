@@ -59,17 +59,21 @@ def weights(tmp_path):
     return tmp_path / "resnet18.safetensors"
 
 
-def make_project(page, weights, photos):
+def fill_in(page, weights, *, name="Shapes", network="resnet18"):
     page.goto("/projects/new/")
-    page.get_by_role("textbox", name="Name").fill("Shapes")
+    page.get_by_role("textbox", name="Name").fill(name)
     page.get_by_role("textbox", name="Classes").fill("\n".join(CLASSES))
-    page.get_by_label("Network", exact=True).select_option("resnet18")
+    page.get_by_label("Network", exact=True).select_option(network)
     page.get_by_label("Its weights").select_option("file")
     page.get_by_label("The weights' file").set_input_files(weights)
     page.get_by_label("Layers that stay as they are").select_option("all_but_last_block")
     page.get_by_label("Image size in pixels").fill("64")
     page.get_by_label("Audit images").fill("0")
     page.get_by_role("button", name="Make the project").click()
+
+
+def make_project(page, weights, photos):
+    fill_in(page, weights)
     page.wait_for_url("**/projects/shapes/images/")
     page.locator("input[type=file]").set_input_files(photos)
     page.get_by_role("button", name="Upload").click()
@@ -132,3 +136,46 @@ def test_a_frozen_resnet_from_a_file_learns_from_colour_photos_and_ranks_the_car
     expect(page.locator(".badge", has_text="real retraining")).to_contain_text("rank correlation")
     page.goto("/projects/shapes/settings/")
     expect(page.get_by_text("Network: ResNet-18")).to_contain_text("All but the last block")
+
+
+def test_a_wrong_weights_file_is_named_at_the_top_and_beside_its_field_and_the_rest_of_the_form_stays(
+    sign_in, weights, tmp_path
+):
+    page = sign_in("admin")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(weights.read_bytes()[:100_000])
+    pickle = tmp_path / "resnet18.pth"
+    torch.save({"fc.weight": torch.zeros(2)}, pickle)
+    for file, words in ((cut, "not complete"), (pickle, "never opened, since it can run code")):
+        fill_in(page, file, name="Wrong file")
+        expect(page.locator("#id_weights_upload_error")).to_contain_text(words)
+        page.get_by_role("alert").get_by_role("link", name="The weights' file").click()
+        expect(page.get_by_label("The weights' file")).to_be_in_viewport()
+        expect(page.get_by_role("textbox", name="Name")).to_have_value("Wrong file")
+        expect(page.get_by_role("textbox", name="Classes")).to_have_value("\n".join(CLASSES))
+        expect(page.get_by_label("Network", exact=True)).to_have_value("resnet18")
+        expect(page.get_by_label("Its weights")).to_have_value("file")
+        expect(page.get_by_label("Layers that stay as they are")).to_have_value("all_but_last_block")
+        expect(page.get_by_label("Image size in pixels")).to_have_value("64")
+        expect(page.get_by_label("Audit images")).to_have_value("0")
+
+
+def test_after_weights_of_another_network_the_admin_chooses_another_one_and_goes_on(product, sign_in, weights, photos):
+    page = sign_in("admin")
+    fill_in(page, weights, name="Mistaken", network="mobilenet_v3_small")
+    page.wait_for_url("**/projects/mistaken/images/")
+    page.locator("input[type=file]").set_input_files(photos)
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/images/import/**")
+    page.goto("/projects/mistaken/")
+    expect(page.get_by_text("does not fit mobilenet_v3_small")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Prepare again")).to_be_visible()
+    page.get_by_role("link", name="Choose another network").click()
+    page.get_by_label("Network", exact=True).select_option("small_cnn")
+    page.get_by_label("Its weights").select_option("none")
+    page.get_by_label("Layers that stay as they are").select_option("none")
+    page.get_by_label("Image size in pixels").fill("")
+    page.get_by_role("button", name="Prepare with this network").click()
+    page.wait_for_url("**/projects/mistaken/")
+    expect(page.locator("#overview")).to_contain_text("untrained", timeout=60_000)
+    expect(page.get_by_text("images are ready")).to_be_visible()

@@ -23,7 +23,8 @@ SHARE_OF_READING = 0.02
 class Command(BaseCommand):
     help = (
         "Give a project's labels to each strategy one by one, as annotators would have, and measure accuracy on images "
-        "held out. Writes simulation.json and simulation.png; the same command goes on where it was stopped."
+        "held out. The network is always the small one, on images of 32 pixels, whatever the project's own is. Writes "
+        "simulation.json and simulation.png; the same command goes on where it was stopped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -42,15 +43,23 @@ class Command(BaseCommand):
         project = Project.objects.filter(slug=arguments.project).first()
         if project is None:
             raise CommandError(f"There is no project “{arguments.project}”.")
+        try:
+            self.simulate(project, arguments)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped. The same command goes on where it was.", returncode=130) from None
+        except OSError as error:
+            raise CommandError(f"The results cannot be written: {error}.") from error
+        except (SimulationError, TooFewLabelsError, ImageFileError, MediaStoreError) as error:
+            raise CommandError(f"{error}.") from error
+
+    def simulate(self, project: Project, arguments: argparse.Namespace) -> None:
         bar = Bar(self)
         try:
             contenders = tuple(Contender.named(name) for name in arguments.strategies)
             pool = labelled_pool(project, at_least=arguments.labels + 2, progress=part(bar, 0.0, SHARE_OF_READING))
-            held_out = arguments.held_out or max(1, len(pool.images) // 4)
+            held_out = max(1, len(pool.images) // 4) if arguments.held_out is None else arguments.held_out
             plan = Plan(contenders, seeds=arguments.seeds, labels=arguments.labels, held_out=held_out)
             curves = self.run(project, pool, plan, arguments.out, bar)
-        except (SimulationError, TooFewLabelsError, ImageFileError, MediaStoreError) as error:
-            raise CommandError(f"{error}.") from error
         finally:
             bar.finish()
         self.write(project, plan, curves, arguments.out)
@@ -97,11 +106,12 @@ def read_partial(path: Path, settings: dict[str, Any]) -> list[Curve]:
         return []
     try:
         kept = json.loads(path.read_text())
-    except ValueError as error:
+        named = kept["settings"]
+    except (ValueError, TypeError, KeyError) as error:
         raise SimulationError(f"{path} cannot be read ({error}): move it away to begin again") from error
-    if kept.get("settings") != settings:
+    if named != settings:
         raise SimulationError(f"{path} is of another simulation, or labels came since: move it away to begin again")
-    return from_json(kept["runs"])
+    return from_json(kept.get("runs"))
 
 
 def write_whole(path: Path, text: str) -> None:
