@@ -14,7 +14,7 @@ from django.test import Client
 from PIL import Image as Picture
 
 from annotator.models import Image, LabelClass, Membership, Project
-from benchmarks.running_services import ServicesError, find_program, fresh_database, running_services
+from benchmarks.running_services import ServicesError, find_program, fresh_broker, fresh_database, running_services
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 CLASS_NAMES = ("cat", "dog", "bird")
@@ -95,10 +95,10 @@ def as_user() -> Callable[[User], Client]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A PostgreSQL: the one that the tests run on, else one of their own; skipped where it is not installed."""
-    if "DATABASE_URL" in os.environ:
-        yield os.environ["DATABASE_URL"]
+def service_urls() -> Iterator[tuple[str, str]]:
+    """A PostgreSQL and a Redis: those that the tests run on, else some of their own; skipped where they are missing."""
+    if {"DATABASE_URL", "BROKER_URL"} <= set(os.environ):
+        yield os.environ["DATABASE_URL"], os.environ["BROKER_URL"]
         return
     try:
         find_program("postgres")
@@ -106,14 +106,20 @@ def postgres() -> Iterator[str]:
     except ServicesError as error:
         pytest.skip(str(error))
     with running_services(durable=False) as services:
-        yield services.database_url
+        yield services.database_url, services.broker_url
 
 
 @pytest.fixture
-def postgres_url(postgres: str) -> Iterator[str]:
+def postgres_url(service_urls: tuple[str, str]) -> Iterator[str]:
     """An empty database on a real PostgreSQL."""
-    with fresh_database(postgres) as url:
+    with fresh_database(service_urls[0]) as url:
         yield url
+
+
+@pytest.fixture
+def redis_url(service_urls: tuple[str, str]) -> str:
+    """A database of a real Redis that nobody else uses."""
+    return fresh_broker(service_urls[1])
 
 
 @pytest.fixture(autouse=True)

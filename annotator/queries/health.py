@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from annotator.models import Linearization, NetworkVersion, Project, WorkerHeartbeat
+from annotator.models import Linearization, NetworkVersion, Ownership, Project, WorkerHeartbeat
 from annotator.queries import monitoring
 from annotator.queries.fidelity import Badge, badge
 from annotator.queries.projects import preparation_failed
@@ -108,10 +108,16 @@ def model_checks(user: User) -> list[Check]:
     versions = NetworkVersion.objects.filter(project__in=projects).order_by("number")
     newest = dict(versions.values_list("project_id", "state"))
     failed = {project_id for project_id, state in newest.items() if state == NetworkVersion.State.FAILED}
-    return [_model_check(project, live.get(project.pk), failed=project.pk in failed) for project in projects]
+    problems = dict(Ownership.objects.filter(project__in=projects).values_list("project_id", "problem"))
+    return [
+        _model_check(project, live.get(project.pk), failed=project.pk in failed, problem=problems.get(project.pk) or "")
+        for project in projects
+    ]
 
 
-def _model_check(project: Project, live: Linearization | None, *, failed: bool) -> Check:
+def _model_check(project: Project, live: Linearization | None, *, failed: bool, problem: str) -> Check:
+    if problem:
+        return Check(project.name, False, problem, needed=False)
     if live is None:
         why = "the pool is being prepared, or has no images"
         if preparation_failed(project):

@@ -24,12 +24,14 @@
     + "shown, as soon as the line is back.";
   const NOT_OFFLINE = "An earlier answer can be corrected when the line is back.";
   const NOT_BACK = "That answer may have reached the server: it can be taken back when the line is back.";
+  const TO_READ = 8000; // so long such a sentence stays
   const CALM = 600; // so long nothing is answered after a card has changed by itself
   let sending = false;
   let stale = false; // the card of now is still to be asked for
   let pause = 1000;
   let timer = 0;
   let calmUntil = 0;
+  let refusedAt = -Infinity; // when the page said what cannot be done just now
   let passed = []; // the cards that were answered since the line broke, with the names of what waits
 
   const card = () => document.getElementById("card");
@@ -99,6 +101,11 @@
     return name;
   }
 
+  function refuse(text) {
+    refusedAt = performance.now();
+    tell(text);
+  }
+
   // The card on screen is done with: the next of the reserve, or none until the line is back.
   function goOn(name, forWhat) {
     card().dataset.answered = "";
@@ -110,7 +117,7 @@
   function takeBack() {
     const last = passed.at(-1);
     const answer = last && waiting().find((one) => one.name === last.name);
-    if (!answer || answer.tried) return tell(NOT_BACK);
+    if (!answer || answer.tried) return refuse(NOT_BACK);
     localStorage.removeItem(last.name);
     passed.pop();
     reserve.back(last.node);
@@ -122,7 +129,7 @@
   // While something waits, nothing overtakes it.
   function putAside(config) {
     if (config.path.endsWith("/undo/")) return takeBack();
-    if (!config.path.endsWith("/answer/")) return tell(NO_LINE + NOT_OFFLINE);
+    if (!config.path.endsWith("/answer/")) return refuse(NO_LINE + NOT_OFFLINE);
     if (answered()) return showWaiting();
     reserve.spend(card());
     const name = keep(config, false);
@@ -153,7 +160,7 @@
     showWaiting();
     if (status === 401) return tell(EXPIRED, true);
     if (status === 403) return tell(TOO_OLD);
-    tell(NO_LINE + (!answered() ? GO_ON : reserve.had() ? USED_UP : KEPT));
+    if (performance.now() - refusedAt > TO_READ) tell(NO_LINE + (!answered() ? GO_ON : reserve.had() ? USED_UP : KEPT));
     clearTimeout(timer);
     timer = setTimeout(send, pause);
     pause = Math.min(pause * 2, 15000);
@@ -253,7 +260,7 @@
     else say("Saved");
   });
   for (const name of ["htmx:sendError", "htmx:timeout"]) {
-    document.addEventListener(name, (event) => { if (event.detail.target.id === "correction") tell(NO_LINE + NOT_OFFLINE); });
+    document.addEventListener(name, (event) => { if (event.detail.target.id === "correction") refuse(NO_LINE + NOT_OFFLINE); });
   }
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target.id !== "card") return;

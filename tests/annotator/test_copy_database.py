@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.running_services import find_program, fresh_database
 from tests.conftest import make_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,3 +215,16 @@ def test_a_wrong_target_is_explained(data: Path, source: str, arguments: list[st
     assert words in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "secret" not in refused.stderr
+
+
+def test_a_backup_of_postgresql_brings_everything_back(
+    data: Path, source: str, postgres_url: str, service_urls: tuple[str, str], tmp_path: Path
+) -> None:
+    manage(data, source, "copy_database", postgres_url)
+    backup = tmp_path / "foresight.dump"
+    with backup.open("wb") as file:
+        subprocess.run([find_program("pg_dump"), "--format=custom", postgres_url], stdout=file, check=True)
+    with fresh_database(service_urls[0]) as restored:
+        restore = [find_program("pg_restore"), f"--dbname={restored}", "--single-transaction", str(backup)]
+        subprocess.run(restore, check=True)
+        assert describe(data, restored) == describe(data, source)

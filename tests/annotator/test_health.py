@@ -13,7 +13,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from annotator.actions.workers import beat_worker
-from annotator.models import Linearization, NetworkVersion, Project, WorkerHeartbeat
+from annotator.models import Linearization, NetworkVersion, Ownership, Project, WorkerHeartbeat
 from annotator.queries import health
 
 pytestmark = pytest.mark.django_db
@@ -164,3 +164,10 @@ def test_short_answer_needs_no_sign_in_and_no_database(client: Client, monkeypat
 def test_answers_are_never_kept(client: Client, workers: None, bob: User, as_user: AsUser, settings: Settings) -> None:
     for reply in (client.get("/healthz"), client.get("/readyz"), as_user(bob).get("/health/")):
         assert "no-store" in reply["Cache-Control"]
+
+
+def test_a_model_that_the_learner_cannot_hold_is_said_in_its_words(project: Project, bob: User) -> None:
+    Ownership.objects.create(project=project, problem="The model of 9 images takes more memory than there is.")
+    check = next(check for check in health.model_checks(bob) if check.name == project.name)
+    assert not check.works
+    assert check.words == "The model of 9 images takes more memory than there is."

@@ -172,3 +172,12 @@ def test_tasks_call_the_learner_with_their_ids(digit_project, quick_training):
     tasks.import_images(job.pk)
     job.refresh_from_db()
     assert job.state == Job.State.DONE
+
+
+def test_a_lease_longer_than_any_was_given_before_the_clock_was_put_back_and_ends_in_time(trained_project, settings):
+    project = trained_project()
+    query = lease(project, 70, seconds=3600 + settings.LEASE_SECONDS)
+    learner.sweep()
+    query.refresh_from_db()
+    assert query.state == Query.State.LEASED
+    assert query.lease_until <= timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
