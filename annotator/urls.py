@@ -67,9 +67,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="annotate-preload",
     ),
     # views/reserve.py
-    path(
-        "projects/<slug:slug>/annotate/<uuid:session_id>/reserve/", reserve.annotate_reserve, name="annotate-reserve"
-    ),
+    path("projects/<slug:slug>/annotate/<uuid:session_id>/reserve/", reserve.annotate_reserve, name="annotate-reserve"),
     # views/account.py
     path("sign-in/", account.SignIn.as_view(), name="login"),
     path("sign-in/<str:token>/", account.one_time_login, name="one-time-login"),
