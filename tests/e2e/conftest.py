@@ -1,6 +1,7 @@
 """The real server and workers on a temporary data folder, and a real Chromium in front of them."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -38,6 +41,15 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     chromium.close()
 
 
+def as_in_sqlite(value: Any) -> Any:
+    """Return a value from PostgreSQL as SQLite, which knows numbers and texts alone, has it."""
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    if isinstance(value, datetime):
+        return str(value.astimezone(UTC).replace(tzinfo=None))
+    return value.hex if isinstance(value, UUID) else value
+
+
 class Product:
     """The running product, seen from outside: its address, its database, what it printed on the first start."""
 
@@ -59,11 +71,12 @@ class Product:
         return found.group(0)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement that both databases understand; its values stand for question marks."""
+        """Return the rows of a statement that both databases understand, as SQLite would; values stand for `?`."""
         url = self.server.environment.get("DATABASE_URL", "")
         if url:
             with psycopg.connect(url) as postgres:
-                return postgres.execute(sql.replace("?", "%s").encode(), values).fetchall()
+                found = postgres.execute(sql.replace("?", "%s").encode(), values).fetchall()
+                return [tuple(as_in_sqlite(value) for value in row) for row in found]
         with contextlib.closing(sqlite3.connect(self.data / "foresight.sqlite3", timeout=20)) as connection:
             return connection.execute(sql, values).fetchall()
 
