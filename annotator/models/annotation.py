@@ -19,8 +19,8 @@ class Query(models.Model):
     included; `follows` is the annotator's last answer when the card was chosen. Whether a card was *prepared* and how
     many labels it was *behind* are read off these (queries.py), never off a flag.
 
-    A card of kind RESERVE is a soft hold: laid aside for a tab that may lose its connection, not seen by anybody,
-    number 0 until it is answered. Nobody is kept from leasing its image.
+    A card of kind RESERVE is a soft hold: laid aside for a tab that may lose its connection, not seen by anybody, with
+    the number 0 until it is answered. Nobody is kept from leasing its image.
     """
 
     class Kind(models.TextChoices):
