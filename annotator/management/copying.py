@@ -134,7 +134,7 @@ def empty(model: Model, copy: BaseDatabaseWrapper) -> None:
 def copy_rows(model: Model, origin: BaseDatabaseWrapper, copy: BaseDatabaseWrapper) -> Iterator[int]:
     """Write a model's rows in batches, yielding the size of each; not through the model: nothing is set anew."""
     fields = model._meta.local_concrete_fields
-    columns = ", ".join(copy.ops.quote_name(field.column) for field in fields)
+    columns = ", ".join(copy.ops.quote_name(str(field.column)) for field in fields)
     table, places = copy.ops.quote_name(model._meta.db_table), ", ".join(["%s"] * len(fields))
     statement = f"INSERT INTO {table} ({columns}) VALUES ({places})"  # noqa: S608  # names of our own models
     rows = rows_of(model, origin).values_list(*(field.attname for field in fields)).iterator(chunk_size=CHUNK)
