@@ -105,7 +105,8 @@ class Product:
 
 @pytest.fixture(scope="session")
 def product() -> Iterator[Product]:
-    with running_server() as server:
+    # On a busy machine really retraining takes longer than a person would want to wait for it.
+    with running_server(environment={"FORESIGHT_FIDELITY_SECONDS": "60"}) as server:
         made = Product(server)
         made.wait_for(
             lambda: made.one("select count(*) from annotator_linearization where state = 'live'"),

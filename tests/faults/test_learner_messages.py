@@ -5,7 +5,7 @@ import pytest
 from benchmarks.server import RunningServer
 from tests.faults.checks import check_after_fault, run_with, stored, wait_until_read
 from tests.faults.conftest import SLUG
-from tests.faults.learners import owning_pid, stopped
+from tests.faults.learners import kill, owning_pid, stopped
 from tests.faults.people import Annotator
 
 pytestmark = pytest.mark.faults
@@ -41,10 +41,13 @@ def test_labels_whose_messages_are_lost_are_read_all_the_same(server: RunningSer
     for person in people:
         person.label(2)
     wait_until_read(server, slug=SLUG)
-    with stopped(owning_pid(server)):
+    pid = owning_pid(server)
+    with stopped(pid):
         for person in people:
             person.label(4)
-        assert lose_every_message(server) >= 8
+        assert lose_every_message(server) >= 7
+        if server.environment.get("BROKER_URL"):
+            kill(pid)  # Redis had handed it one message before: that is lost, too
         assert stored(server, SLUG)["label_count"] == 4
     found = wait_until_read(server, slug=SLUG)
     assert found["label_count"] == 12
