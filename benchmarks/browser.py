@@ -9,6 +9,7 @@ from uuid import uuid4
 import requests
 
 TIMEOUT = 60
+ENOUGH, SOON, LATER = 15, 3.0, 15.0  # as static/annotator/reserve.js has them
 
 
 class PageError(RuntimeError):
@@ -39,6 +40,9 @@ class Timing:
 class Browser:
     url: str
     session: requests.Session = field(default_factory=requests.Session)
+    reserve_url: str = ""
+    reserve: set[str] = field(default_factory=set)  # addresses of the pictures that are there
+    reserve_asked: float = float("-inf")
 
     def sign_in(self, username: str, password: str) -> None:
         page = self.session.get(f"{self.url}/sign-in/", timeout=TIMEOUT)
@@ -50,6 +54,7 @@ class Browser:
     def open_project(self, slug: str) -> PageCard:
         page = self.session.get(f"{self.url}/projects/{slug}/annotate/", timeout=TIMEOUT)
         page.raise_for_status()
+        self.reserve_url = find(RESERVE_URL, page.text)
         return read_card(page.text)
 
     def answer(self, card: PageCard, value: str, *, key: str | None = None) -> tuple[PageCard, Timing, str]:
@@ -70,6 +75,20 @@ class Browser:
         headers = {"HX-Request": "true"}
         self.session.get(f"{self.url}{card.preload_url}", headers=headers, timeout=TIMEOUT).raise_for_status()
 
+    def sync_reserve(self, card: PageCard) -> None:
+        """Prolong the reserve and load its new pictures, when that is due, as the page does on a card that stays."""
+        due = SOON if len(self.reserve) < ENOUGH else LATER
+        if time.monotonic() - self.reserve_asked < due:
+            return
+        self.reserve_asked = time.monotonic()
+        form, headers = {"csrfmiddlewaretoken": card.csrf}, {"X-CSRFToken": card.csrf}
+        reply = self.session.post(f"{self.url}{self.reserve_url}", data=form, headers=headers, timeout=TIMEOUT)
+        reply.raise_for_status()
+        held = {entry["src"] for entry in reply.json()["cards"]}
+        for address in held - self.reserve:
+            self.session.get(f"{self.url}{address}", timeout=TIMEOUT).raise_for_status()
+        self.reserve = held
+
     def image(self, card: PageCard) -> bytes:
         page = self.session.get(f"{self.url}{card.image_url}", timeout=TIMEOUT)
         page.raise_for_status()
@@ -80,6 +99,7 @@ TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 QUERY = re.compile(r'name="query" value="([0-9a-f-]{36})"')
 ANSWER_URL = re.compile(r'hx-post="([^"]+/answer/)"')
 PRELOAD_URL = re.compile(r'data-preload="([^"]+)"')
+RESERVE_URL = re.compile(r'data-reserve="([^"]+)"')
 IMAGE_URL = re.compile(r'<img[^>]*\bsrc="(/media/[^"]+)"')
 
 

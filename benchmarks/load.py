@@ -3,9 +3,9 @@
     python -m benchmarks.load --pool PATH.zip --json FILE [--annotators 50 --minutes 10 --think 4 --images 100000]
 
 Everything runs on this machine at once: PostgreSQL, Redis, web, learner, training worker and the clients, who do what a
-browser does (the card, its picture, the preload request, the answer). The pool is the archive's pictures, then the same
-ones mirrored until there are enough. People think for a lognormal time with this median. --embedded: on SQLite and the
-folder broker instead. What the figures mean is said in benchmarks.annotate.
+browser does (the card, its picture, the preload request, the reserve and its pictures, the answer). The pool is the
+archive's pictures, then the same ones mirrored until there are enough. People think for a lognormal time with this
+median. --embedded: on SQLite and the folder broker instead. What the figures mean is said in benchmarks.annotate.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from PIL import Image as Picture
 from PIL import ImageOps
 
 from benchmarks import annotate
-from benchmarks.browser import Browser
+from benchmarks.browser import Browser, PageCard
 from benchmarks.machine import describe_machine
 from benchmarks.processes import command_line, descendants
 from benchmarks.server import RunningServer
@@ -36,7 +36,7 @@ from benchmarks.truth import labels_of_zip, picture_key
 
 SPREAD = 0.5  # of the logarithm of the time people think
 SAMPLE_SECONDS = 10.0
-PRELOAD_SECONDS = 0.3
+PRELOAD_SECONDS, RESERVE_SECONDS = 0.3, 1.5  # after a card has come, as the page does
 GOAL_MS = 150.0
 
 
@@ -121,9 +121,7 @@ def label_until(
             index = labels[picture_key(browser.image(card))]
             waited = time.perf_counter() - begin
             pause = draw.lognormvariate(math.log(think), SPREAD)
-            time.sleep(min(PRELOAD_SECONDS, pause))
-            browser.preload(card)
-            time.sleep(max(0.0, pause - PRELOAD_SECONDS))
+            look(browser, card, time.monotonic() + pause)
             card, timing, key = browser.answer(card, f"label:{index}")
             if timing.status != 200:
                 raise RuntimeError(f"an answer was taken with status {timing.status}")
@@ -136,6 +134,16 @@ def label_until(
     except Exception as error:
         with run.lock:
             run.errors.append(repr(error))
+
+
+def look(browser: Browser, card: PageCard, until: float) -> None:
+    """Think until then, while the page asks for what may follow and for its reserve."""
+    begin = time.monotonic()
+    for after, ask in ((PRELOAD_SECONDS, browser.preload), (RESERVE_SECONDS, browser.sync_reserve)):
+        if begin + after < until:
+            time.sleep(max(0.0, begin + after - time.monotonic()))
+            ask(card)
+    time.sleep(max(0.0, until - time.monotonic()))
 
 
 def label_for_minutes(
