@@ -1,6 +1,6 @@
 """Health in words for people, and two short answers for machines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,15 +27,14 @@ def workers(db: None) -> None:
 
 
 @pytest.fixture
-def folder_broker(tmp_path: Path) -> Iterator[Path]:
+def folder_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let the messages go through a folder, as they do by default."""
     import config.broker  # noqa: F401  # makes the transport known
 
     folder = tmp_path / "broker"
-    before = {name: current_app.conf[name] for name in ("broker_url", "broker_transport_options")}
-    current_app.conf.update(broker_url="folder://localhost", broker_transport_options={"folder": str(folder)})
-    yield folder
-    current_app.conf.update(before)
+    monkeypatch.setitem(current_app.conf.changes, "broker_url", "folder://localhost")
+    monkeypatch.setitem(current_app.conf.changes, "broker_transport_options", {"folder": str(folder)})
+    return folder
 
 
 def age(kind: WorkerHeartbeat.Kind, seconds: float) -> None:
@@ -104,8 +103,8 @@ def test_broker_whose_folder_cannot_be_written_is_named(folder_broker: Path) -> 
 
 
 def test_broker_without_a_server_is_named_within_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current_app.conf, "broker_url", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr(current_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
+    for name in ("broker_url", "broker_write_url"):
+        monkeypatch.setitem(current_app.conf.changes, name, "redis://127.0.0.1:1/0")
     assert not health.check_broker().works
 
 

@@ -365,7 +365,7 @@ def test_full_disk_stops_in_words_and_keeps_what_came_before(
         if len(synced) == 3:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("annotator.importing.media.os.fsync", full)
+    monkeypatch.setattr("annotator.media.os.fsync", full)
     report = import_path(project=empty, path=source)
     assert "disk is full" in report.stopped
     assert (report.imported, len(stored_files(empty))) == (2, 2)
