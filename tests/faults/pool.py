@@ -19,13 +19,13 @@ def make_pool(slug: str, count: int, names: list[str]) -> None:
     from annotator.actions.projects import ClassSpec, add_member, create_project
     from annotator.importing.demo import enlarge, load_scans
     from annotator.importing.files import import_path
-    from annotator.models import Membership
+    from annotator.models import Membership, Project
 
     admin = User.objects.filter(username="boss").first() or User.objects.create_superuser("boss", password=PASSWORD)
     classes = [ClassSpec(name=str(digit), key=str(digit)) for digit in range(10)]
+    project = create_project(user=admin, name=slug, slug=slug, classes=classes, seed=1, audit_share=0.0)
     # After the first network none is trained: it would come at some moment in the middle of a test.
-    rare = {"audit_share": 0.0, "retrain_growth": 10.0}
-    project = create_project(user=admin, name=slug, slug=slug, classes=classes, seed=1, **rare)
+    Project.objects.filter(pk=project.pk).update(retrain_growth=10.0)
     for name in names:
         if not User.objects.filter(username=name).exists():
             User.objects.create_user(name, password=PASSWORD)
