@@ -73,10 +73,14 @@ def shorten(*, session: AnnotationSession) -> None:
 
 
 def close_expired(*, project: Project) -> int:
-    """Close the leases whose time is over: a constraint cannot see time, so this runs before every new lease."""
+    """Close the leases whose time is over: a constraint cannot see time, so this runs before every new lease.
+
+    What another request has locked, it answers or closes itself: two that waited for each other's would do so for ever.
+    """
     now = timezone.now()
     over = Query.objects.filter(project=project, state=Query.State.LEASED, lease_until__lte=now)
-    return over.update(state=Query.State.EXPIRED, closed_at=now)
+    found = list(over.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
+    return Query.objects.filter(pk__in=found).update(state=Query.State.EXPIRED, closed_at=now) if found else 0
 
 
 def next_number(session: AnnotationSession) -> int:
@@ -187,9 +191,14 @@ def insert_lease(query: Query) -> Query | None:
     query.lease_until = now + timedelta(seconds=settings.LEASE_SECONDS)
     try:
         with transaction.atomic():
+            if query.audit_draw_id is not None and not _use(query.audit_draw_id):
+                return None
             query.save(force_insert=True)
     except IntegrityError:
         return labelling.live_query(query.session)
-    if query.audit_draw_id is not None:
-        AuditDraw.objects.filter(pk=query.audit_draw_id).update(used_at=now)
     return query
+
+
+def _use(audit_draw_id: int) -> bool:
+    """Take an audit draw before anything names it; False where the learner has just dropped it, or it is used."""
+    return AuditDraw.objects.filter(pk=audit_draw_id, used_at=None).update(used_at=timezone.now()) == 1
