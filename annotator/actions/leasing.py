@@ -172,6 +172,9 @@ def _lease(
         labels_behind=labelling.labels_behind(session.project, known_ids=candidate.known_ids) if from_ranking else 0,
     )
     if session.project.overlap > 1:
+        # PostgreSQL looked before it had the lock: who had the image until then has leased it by now.
+        if not open_images(session.project, session.user).filter(pk=image.pk).exists():
+            return None
         query.slot = free_slot(image)
     return insert_lease(query)
 

@@ -4,12 +4,14 @@ circle, and what one deletes no other names. SQLite has one writer at a time and
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 from django.conf import settings
 from django.db import connections, transaction
+from django.utils import timezone
 
 from annotator.actions import labelling, leasing
 from annotator.learner import audit
@@ -95,6 +97,33 @@ def test_one_correction_sent_twice_at_once_is_made_once(pool, bob, monkeypatch):
     first, second = at_once(lambda: labelling.correct(**values), lambda: labelling.correct(**values))
     assert first == second
     assert Annotation.objects.count() == 2
+
+
+def test_with_overlap_an_image_that_filled_up_between_the_look_and_the_lock_is_not_leased(
+    pool, alice, bob, charlie, monkeypatch
+):
+    pool.overlap = 2
+    pool.save()
+    first = tab_of(alice, pool)[1].query.image
+    best = leasing._best
+
+    def slowly(images, image_ids):
+        """What the statement does when another request commits while it sorts."""
+        found = best(images, image_ids)
+        if found == first and not pool.queries.filter(session__user=bob).exists():
+            monkeypatch.setattr(leasing, "_best", best)
+            at_once(lambda: Query.objects.create(**lease_of(bob, first)))
+        return found
+
+    monkeypatch.setattr(leasing, "_best", slowly)
+    assert tab_of(charlie, pool)[1].query.image != first
+    assert Query.objects.filter(image=first, state=Query.State.LEASED).count() == 2
+
+
+def lease_of(user, image):
+    session = leasing.open_session(user=user, project=image.project, device="test")
+    until = timezone.now() + timedelta(minutes=5)
+    return {"project": image.project, "session": session, "image": image, "slot": 1, "lease_until": until}
 
 
 def drop_all(project):
