@@ -107,10 +107,9 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
     )
     send_task("annotator.tasks.absorb_labels", session.project_id)
     present = None
-    if late or query.kind == Query.Kind.RESERVE:  # the tab may have another image on lease, or even this one
-        Query.objects.filter(session=session, image=query.image_id, state=Query.State.LEASED).update(
-            state=Query.State.RELEASED, closed_at=timezone.now()
-        )
+    if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
+        leases = Query.objects.filter(session__user=session.user, image=query.image_id, state=Query.State.LEASED)
+        leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
         present = labelling.live_query(session)
     return present or leasing.take_next(session=session, follows=annotation)
 
