@@ -42,7 +42,10 @@ class Repeater:
     def _run(self) -> None:
         try:
             while not self.stopping.is_set():
-                self.action()
+                try:
+                    self.action()
+                except Exception:  # a worker that went silent over one failure would be taken for dead
+                    log.exception("%s failed, and is tried again", self.thread.name)
                 self.stopping.wait(self.seconds)
         finally:
             # The thread's own connections to the database; the worker's are others.

@@ -1,5 +1,6 @@
 """One answer's way into the database: an insert that nothing can double, the query closed, the next image leased."""
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -63,14 +64,23 @@ def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Ans
     else has or had meanwhile, is kept as an extra opinion, marked late.
     """
     try:
-        following = _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
-    except (_AlreadyAnsweredError, IntegrityError):
-        if labelling.annotation_by_key(user=session.user, client_key=client_key) is None:
-            card = leasing.current_card(session=session)
-            raise QueryClosedError("This image was answered already: here is the next one.", card) from None
-        # Another request with this very key committed first: what it wrote is the answer.
-        following = _record(session=session, query_id=query_id, answer=answer, client_key=client_key)
+        following = _record_at_last(session=session, query_id=query_id, answer=answer, client_key=client_key)
+    except _AlreadyAnsweredError:
+        card = leasing.current_card(session=session)
+        raise QueryClosedError("This image was answered already: here is the next one.", card) from None
     return build_card(session, following)  # reads alone: the write lock is free again
+
+
+def _record_at_last(**given: Any) -> Query | None:
+    """Record, and look again where another request was first: what it wrote, perhaps this very answer, is there now."""
+    try:
+        return _record(**given)
+    except _AlreadyAnsweredError:
+        if labelling.annotation_by_key(user=given["session"].user, client_key=given["client_key"]) is None:
+            raise
+    except IntegrityError:
+        pass
+    return _record(**given)
 
 
 @transaction.atomic
@@ -97,10 +107,9 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
     )
     send_task("annotator.tasks.absorb_labels", session.project_id)
     present = None
-    if late or query.kind == Query.Kind.RESERVE:  # the tab may have another image on lease, or even this one
-        Query.objects.filter(session=session, image=query.image_id, state=Query.State.LEASED).update(
-            state=Query.State.RELEASED, closed_at=timezone.now()
-        )
+    if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
+        leases = Query.objects.filter(session__user=session.user, image=query.image_id, state=Query.State.LEASED)
+        leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
         present = labelling.live_query(session)
     return present or leasing.take_next(session=session, follows=annotation)
 
@@ -156,7 +165,11 @@ def undo(*, session: AnnotationSession, client_key: UUID) -> Card:
 
     Raises NothingToUndoError. The same client key again returns the present card and changes nothing.
     """
-    return build_card(session, _undo(session=session, client_key=client_key))
+    try:
+        following = _undo(session=session, client_key=client_key)
+    except IntegrityError:  # another request took it back first, perhaps this one's twin: what it wrote is there now
+        following = _undo(session=session, client_key=client_key)
+    return build_card(session, following)
 
 
 @transaction.atomic
@@ -211,12 +224,20 @@ def _lease_again(session: AnnotationSession, taken_back: Annotation) -> Query | 
     )
 
 
-@transaction.atomic
 def correct(*, user: User, annotation_id: int, project: Project, answer: Answer, client_key: UUID) -> Annotation:
     """Amend one's own answer (an admin or reviewer: anybody's): the old row stays, the new one supersedes it.
 
     Raises NotYoursError, SupersededError, UnknownClassError, PayloadMismatchError.
     """
+    values: dict[str, Any] = {"user": user, "annotation_id": annotation_id, "project": project, "answer": answer}
+    try:
+        return _correct(client_key=client_key, **values)
+    except IntegrityError:  # another request was first, perhaps this one's twin: what it wrote is there now
+        return _correct(client_key=client_key, **values)
+
+
+@transaction.atomic
+def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer, client_key: UUID) -> Annotation:
     earlier = labelling.annotation_by_key(user=user, client_key=client_key)
     old = Annotation.objects.select_related("session", "query").filter(pk=annotation_id, project=project).first()
     if old is None or not _may_correct(user, old):

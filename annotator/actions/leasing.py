@@ -73,10 +73,14 @@ def shorten(*, session: AnnotationSession) -> None:
 
 
 def close_expired(*, project: Project) -> int:
-    """Close the leases whose time is over: a constraint cannot see time, so this runs before every new lease."""
+    """Close the leases whose time is over: a constraint cannot see time, so this runs before every new lease.
+
+    What another request has locked, it answers or closes itself: two that waited for each other's would do so for ever.
+    """
     now = timezone.now()
     over = Query.objects.filter(project=project, state=Query.State.LEASED, lease_until__lte=now)
-    return over.update(state=Query.State.EXPIRED, closed_at=now)
+    found = list(over.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
+    return Query.objects.filter(pk__in=found).update(state=Query.State.EXPIRED, closed_at=now) if found else 0
 
 
 def next_number(session: AnnotationSession) -> int:
@@ -168,6 +172,9 @@ def _lease(
         labels_behind=labelling.labels_behind(session.project, known_ids=candidate.known_ids) if from_ranking else 0,
     )
     if session.project.overlap > 1:
+        # PostgreSQL looked before it had the lock: who had the image until then has leased it by now.
+        if not open_images(session.project, session.user).filter(pk=image.pk).exists():
+            return None
         query.slot = free_slot(image)
     return insert_lease(query)
 
@@ -187,9 +194,14 @@ def insert_lease(query: Query) -> Query | None:
     query.lease_until = now + timedelta(seconds=settings.LEASE_SECONDS)
     try:
         with transaction.atomic():
+            if query.audit_draw_id is not None and not _use(query.audit_draw_id):
+                return None
             query.save(force_insert=True)
     except IntegrityError:
         return labelling.live_query(query.session)
-    if query.audit_draw_id is not None:
-        AuditDraw.objects.filter(pk=query.audit_draw_id).update(used_at=now)
     return query
+
+
+def _use(audit_draw_id: int) -> bool:
+    """Take an audit draw before anything names it; False where the learner has just dropped it, or it is used."""
+    return AuditDraw.objects.filter(pk=audit_draw_id, used_at=None).update(used_at=timezone.now()) == 1

@@ -27,6 +27,10 @@ REASONS = [
 ]
 
 
+# A hold that ended may still be on the page of a tab that does not know; after so long a tab that asks for more knows.
+KEPT_FOR = timedelta(hours=1)
+
+
 @transaction.atomic
 def refill(*, session: AnnotationSession) -> list[Query]:
     """Hold for the tab the images that would come next, for as long as a lease lasts, and hand back the others.
@@ -35,6 +39,7 @@ def refill(*, session: AnnotationSession) -> list[Query]:
     """
     project = Project.objects.select_for_update(no_key=True).get(pk=session.project_id)
     _close_over(project)
+    _forget_old(session)
     live = labelling.live_linearization(project)
     wanted = reserve.choose(session, live=live)
     mine = {hold.image_id: hold for hold in Query.objects.filter(session=session, state=Query.State.HELD)}
@@ -60,6 +65,18 @@ def _close_over(project: Project) -> None:
     now = timezone.now()
     over = Query.objects.filter(project=project, state=Query.State.HELD, lease_until__lte=now)
     over.update(state=Query.State.EXPIRED, closed_at=now)
+
+
+def _forget_old(session: AnnotationSession) -> None:
+    """Delete what this tab held long ago and nobody saw: every ranking brings others, many times the cards answered.
+
+    One whose answer is just arriving is locked, and stays.
+    """
+    unseen = Query.objects.filter(session=session, kind=Query.Kind.RESERVE, number=0)
+    ended = unseen.filter(closed_at__lt=timezone.now() - KEPT_FOR)
+    old = list(ended.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    if old:
+        Query.objects.filter(pk__in=old).delete()
 
 
 def _hand_back(holds: list[Query]) -> None:

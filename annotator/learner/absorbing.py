@@ -5,9 +5,10 @@ import time
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
+from alcore.store import StoreError
 from annotator import jobs, metrics
 from annotator.learner import audit, conditioning, ownership, ranking, reading, regularizing, scheduling
 from annotator.learner.files import delete_files, delete_strays, resolve
@@ -154,9 +155,9 @@ def _swap(project: Project, claim: Claim, waiting: Linearization) -> ProjectStat
     leases = reading.live_leases(project)
     conditioning.hold_leases(fresh, {lease.image.row for lease in leases})
     regularizing.measure(fresh, force=True)
-    prepared = [ranking.prepare_after(fresh, project, one) for one in ranking.wanted(fresh, project, leases)]
+    prepared = ranking.prepare_all(fresh, project, ranking.wanted(fresh, project, leases))
     present = ranking.prepare_present(fresh, project)
-    save_checkpoint(fresh, project)
+    _checkpoint(project, fresh)
     _make_live(project, fresh, [*prepared, present])
     fresh.written = _fingerprint(project, fresh, leases)
     fresh.prepared = {lease.image_id: fresh.written for lease in leases}
@@ -205,8 +206,7 @@ def _store(project: Project, held: ProjectState, present: ranking.Prepared, begi
     """Write what a pass found, and now and then a checkpoint: the file first, then the row that says it counts."""
     fields = ["label_count", "leave_one_out_accuracy", "relative_ridge", "ridge_label_ids"]
     old = held.linearization.posterior_file
-    if len(held.known) - held.saved_at >= CHECKPOINT_EVERY:
-        save_checkpoint(held, project)
+    if len(held.known) - held.saved_at >= CHECKPOINT_EVERY and _checkpoint(project, held):
         fields.append("posterior_file")
     held.memory_bytes = bytes_of(held)
     spent = time.monotonic() - begin
@@ -218,6 +218,16 @@ def _store(project: Project, held: ProjectState, present: ranking.Prepared, begi
         resolve(old).unlink(missing_ok=True)
 
 
+def _checkpoint(project: Project, held: ProjectState) -> bool:
+    """Save what is in memory; where the disk is full the labels go on being read, and the next pass tries again."""
+    try:
+        save_checkpoint(held, project)
+    except StoreError as error:
+        log.error("project %s: no checkpoint: %s", project.pk, error)
+        return False
+    return True
+
+
 def _prepare_leases(
     project: Project, held: ProjectState, leases: list[Query], fingerprint: object, until: float
 ) -> bool:
@@ -227,7 +237,7 @@ def _prepare_leases(
     """
     stale = {lease.image_id for lease in leases if held.prepared.get(lease.image_id) != fingerprint}
     wanted = ranking.wanted(held, project, leases, among=stale)
-    if len(wanted) > ranking.FEW and project.strategy == Project.Strategy.LOOKAHEAD:
+    if ranking.is_shared(project, wanted):
         _write_rankings(project, held, ranking.prepare_together(held, wanted), fingerprint)
         return True
     ready: list[ranking.Prepared] = []
@@ -290,5 +300,5 @@ def _write(project: Project, held: ProjectState, prepared: list[ranking.Prepared
 def _forget_rankings(project: Project) -> None:
     """Drop the rankings of images whose lease, and the time in which it is usually undone, is over."""
     recent = Q(closed_at__gt=timezone.now() - timedelta(seconds=UNDO_SECONDS)) | Q(state=Query.State.LEASED)
-    kept = Query.objects.filter(recent, project=project).values("image_id")
-    Ranking.objects.filter(project=project, image__isnull=False).exclude(image_id__in=kept).delete()
+    kept = Query.objects.filter(recent, image=OuterRef("image"))  # of one image: all there ever were are many
+    Ranking.objects.filter(~Exists(kept), project=project, image__isnull=False).delete()

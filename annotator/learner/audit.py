@@ -26,9 +26,11 @@ def refresh(state: ProjectState, project: Project, *, known_ids: Ranges) -> None
         if image_id is not None and row not in state.votes and row not in skipped
     }
     kept = set()
-    # Conditional on nobody having used it meanwhile: what was stored before an answer is never changed after it.
+    # Conditional on nobody having used it meanwhile: what was stored before an answer is never changed after it. A draw
+    # that a request is just using is left alone: a lease must not name what was deleted.
     waiting = AuditDraw.objects.filter(project=project, used_at=None)
-    for pk, row in list(waiting.values_list("pk", "image__row")):
+    unused = waiting.select_for_update(skip_locked=True, of=("self",), no_key=True)
+    for pk, row in list(unused.values_list("pk", "image__row")):
         if row not in unlabelled:
             waiting.filter(pk=pk).delete()
             continue

@@ -78,6 +78,18 @@ def wanted(
     ]
 
 
+def prepare_all(state: ProjectState, project: Project, rankings: Sequence[Wanted]) -> list[Prepared]:
+    """Make all of these rankings, whatever it takes."""
+    if is_shared(project, rankings):
+        return prepare_together(state, rankings)
+    return [prepare_after(state, project, one) for one in rankings]
+
+
+def is_shared(project: Project, rankings: Sequence[Wanted]) -> bool:
+    """Say whether so many rankings are wanted that they share their work."""
+    return len(rankings) > FEW and project.strategy == Project.Strategy.LOOKAHEAD
+
+
 def prepare_together(state: ProjectState, rankings: Sequence[Wanted]) -> list[Prepared]:
     """Rank what follows every answer to many images that are out: they share nearly all of the work."""
     answers: list[int | None] = [*range(state.posterior.classes), None]

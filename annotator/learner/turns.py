@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import connections
 
 from annotator.actions.sending import forward
@@ -27,27 +28,44 @@ RECOVERY_SECONDS = 1.0
 
 
 class Turns:
-    """Projects that wait: asked for twice, one waits once; whoever was served longest ago comes first."""
+    """Projects that wait: asked for twice, one waits once; whoever was served longest ago comes first.
+
+    Every other turn is for those that a message told of, with people at work: those that only a sweep has found, all of
+    them after a start, come in between.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[int, contextvars.Context] = {}
+        self._told: set[int] = set()
         self._served: dict[int, int] = {}
         self._count = 0
 
     def ask(self, project_id: int) -> None:
         """Put a project down for a pass. What is logged in it carries the context of who asked first."""
         with self._changed:
-            self._waiting.setdefault(project_id, contextvars.copy_context())
-            self._changed.notify()
+            self._told.add(project_id)
+            self._put_down(project_id)
+
+    def ask_later(self, project_id: int) -> None:
+        """Put down a project that nobody may be waiting for."""
+        with self._changed:
+            self._put_down(project_id)
+
+    def _put_down(self, project_id: int) -> None:
+        self._waiting.setdefault(project_id, contextvars.copy_context())
+        self._changed.notify()
 
     def next(self, *, seconds: float) -> tuple[int, contextvars.Context] | None:
         """Return the project whose turn it is; None when nobody asks within this time."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._waiting, timeout=max(seconds, 0.0)):
                 return None
-            chosen = min(self._waiting, key=lambda project_id: self._served.get(project_id, 0))
             self._count += 1
+            told = [project_id for project_id in self._waiting if project_id in self._told]
+            among = told if told and self._count % 2 else self._waiting
+            chosen = min(among, key=lambda project_id: self._served.get(project_id, 0))
+            self._told.discard(chosen)
             self._served[chosen] = self._count
             return chosen, self._waiting.pop(chosen)
 
@@ -81,22 +99,25 @@ class Loop:
         turn = None if due <= 0 else self.turns.next(seconds=min(due, idle_seconds))
         try:
             if due <= 0:
-                self._swept_at = time.monotonic()
-                self.sweep(serve=self.turns.ask)
+                try:
+                    self.sweep(serve=self.turns.ask_later)
+                finally:  # the time between two sweeps is for passes, however long a sweep takes
+                    self._swept_at = time.monotonic()
             elif turn is not None:
                 project_id, context = turn
                 if context.run(self.serve, project_id, seconds=PASS_SECONDS):
                     self.turns.ask(project_id)
-        except Exception:
-            self._recover(turn[0] if turn else None)
+        except Exception as error:
+            self._recover(turn[0] if turn else None, error)
 
-    def _recover(self, project_id: int | None) -> None:
-        """One project's trouble is not the others', and a database that went away is connected to anew."""
+    def _recover(self, project_id: int | None, error: Exception) -> None:
+        """One project's trouble is not the others', and a database that went away is connected to anew, later."""
         log.exception("a pass failed: %s", "sweep" if project_id is None else f"project {project_id}")
         if project_id is not None:
             forget(project_id)
         connections.close_all()
-        self.stopping.wait(RECOVERY_SECONDS)
+        if isinstance(error, DatabaseError):
+            self.stopping.wait(RECOVERY_SECONDS)
 
 
 LOOPS: list[Loop] = []  # the one of this process, where it is a learner's worker

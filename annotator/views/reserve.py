@@ -21,10 +21,11 @@ def annotate_reserve(request: HttpRequest, slug: str, session_id: UUID) -> HttpR
     session = access.own_session(request.user, session_id, slug=slug)
     holds = reserving.refill(session=session)
     hidden = session.project.hide_predictions
-    return JsonResponse({"cards": [describe(hold, hide_prediction=hidden) for hold in holds]})
+    model = model_words(session.project, holds[0].linearization) if holds else ""  # all come from the one that is live
+    return JsonResponse({"cards": [describe(hold, model=model, hide_prediction=hidden) for hold in holds]})
 
 
-def describe(hold: Query, *, hide_prediction: bool) -> dict[str, Any]:
+def describe(hold: Query, *, model: str, hide_prediction: bool) -> dict[str, Any]:
     """Return what the page needs to show a card by itself."""
     image = hold.image
     return {
@@ -35,5 +36,5 @@ def describe(hold: Query, *, hide_prediction: bool) -> dict[str, Any]:
         "height": image.height,
         "prediction": None if hide_prediction else hold.prediction,
         "reason": RESERVE_WORDS,
-        "model": f"{model_words(hold.project, hold.linearization)} · labels behind: {hold.labels_behind}",
+        "model": f"{model} · labels behind: {hold.labels_behind}",
     }

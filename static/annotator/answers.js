@@ -38,6 +38,8 @@
   const answered = () => card().dataset.answered !== undefined;
 
   const decided = (status) => status < 500 && !UNDECIDED.includes(status);
+  // What a proxy says while the server is away ("404" of some) decides nothing: the server's own refusals bear an id.
+  const statusOf = (status, id) => (status < 400 || id ? status : 0);
 
   function waiting() {
     return Object.keys(localStorage).filter((name) => name.startsWith(store)).sort()
@@ -202,7 +204,8 @@
       for (let [answer] = waiting(); answer; [answer] = waiting()) {
         markTried(answer);
         const reply = await post(answer);
-        if (!decided(reply.status)) return reply.status;
+        const status = statusOf(reply.status, reply.headers.get("X-Request-ID"));
+        if (!decided(status)) return status;
         localStorage.removeItem(answer.name);
         stale = true;
         say(`Sending: ${waiting().length} waiting`, true);
@@ -252,11 +255,12 @@
   document.addEventListener("htmx:afterRequest", (event) => {
     const { requestConfig: config, xhr } = event.detail;
     if (config.verb !== "post") return;
-    if (!decided(xhr.status)) return failed(config, xhr.status);
+    const status = statusOf(xhr.status, xhr.getResponseHeader("X-Request-ID"));
+    if (!decided(status)) return failed(config, status);
     crossOut(config.formData.get("client_key"));
     delete card().dataset.answered;
-    tell(xhr.status === 404 ? "This page is no longer yours: open the project again." : "");
-    if (xhr.status >= 400) say("Not saved", true);
+    tell(status === 404 ? "This page is no longer yours: open the project again." : "");
+    if (status >= 400) say("Not saved", true);
     else say("Saved");
   });
   for (const name of ["htmx:sendError", "htmx:timeout"]) {

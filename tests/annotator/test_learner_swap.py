@@ -306,3 +306,47 @@ def test_old_files_that_nothing_names_are_deleted_at_the_next_swap(trained_proje
     assert len(weights) == 3
     assert all(files.resolve(name).exists() for name in weights)
     assert live(project).live_at <= timezone.now()
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let no checkpoint be written, as on a disk without room."""
+
+    def refuse(*_values: object) -> None:
+        raise StoreError("posterior-1.safetensors could not be written: no space left on device")
+
+    monkeypatch.setattr(absorbing, "save_checkpoint", refuse)
+
+
+def test_labels_go_on_being_read_while_the_disk_has_no_room_for_a_checkpoint(
+    trained_project, monkeypatch, full_disk, caplog
+):
+    monkeypatch.setattr(absorbing, "CHECKPOINT_EVERY", 1)
+    project = trained_project()
+    before, state_before = live(project).posterior_file, held(project)
+    newest = label(project, 40)
+    learner.absorb(project.pk)
+    assert newest.pk in expand(present(project).known_ids)
+    assert held(project) is state_before
+    assert live(project).posterior_file == before
+    assert "no space left" in caplog.text
+
+
+def test_a_new_model_goes_live_while_the_disk_has_no_room_for_its_checkpoint(trained_project, full_disk):
+    project = trained_project()
+    train_next(project)
+    learner.absorb(project.pk)
+    assert live(project).network_version.number == 2
+    restart_learner()
+    learner.absorb(project.pk)
+    check_mean(project)
+
+
+def test_the_many_cards_that_are_out_share_their_work_when_a_new_model_goes_live(trained_project, bob, monkeypatch):
+    project = trained_project()
+    train_next(project)
+    for row in (70, 71, 72, 73, 74):
+        lease(project, row, user=bob)
+    monkeypatch.setattr(ranking, "prepare_after", lambda *_values: pytest.fail("each card by itself"))
+    learner.absorb(project.pk)
+    assert {ranking_of(project, row).linearization for row in (70, 71, 72, 73, 74)} == {live(project)}

@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from django.db import OperationalError
 
 from annotator import learner
 from annotator.learner import absorbing, conditioning, turns
@@ -43,6 +44,50 @@ def test_whoever_was_served_longest_ago_comes_first():
         if number == 4:
             waiting.ask(3)
     assert served == [1, 2, 1, 1, 2, 3, 1, 2, 1, 1, 2, 1]
+
+
+def test_projects_that_only_a_sweep_has_found_do_not_keep_those_waiting_that_people_label():
+    waiting = Turns()
+    served = []
+    for project_id in range(100, 140):  # a start: nothing of any project is known yet
+        waiting.ask_later(project_id)
+    waiting.ask(1)
+    waiting.ask(2)
+    while len(served) < 12:
+        project_id, _ = waiting.next(seconds=0)
+        served.append(project_id)
+        if project_id in (1, 2):
+            waiting.ask(project_id)  # the next label
+    assert served == [1, 100, 2, 101, 1, 102, 2, 103, 1, 104, 2, 105]
+
+
+def test_a_sweep_that_takes_longer_than_the_time_between_two_leaves_time_for_passes(loop, monkeypatch, settings):
+    settings.SWEEP_SECONDS = 3.0
+    now, served = [100.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(turns, "time", clock)
+    loop.sweep = lambda **_options: now.__setitem__(0, now[0] + 5.0)
+    loop.serve = lambda project_id, **_options: served.append(project_id) or False
+    loop._swept_at = -float("inf")
+    loop.turns.ask(1)
+    for _ in range(3):
+        loop.step(idle_seconds=0)
+    assert served == [1]
+
+
+@pytest.mark.parametrize(("error", "waits"), [(RuntimeError("strange arrays"), []), (OperationalError("gone"), [1.0])])
+def test_only_a_database_that_fails_makes_the_others_wait(loop, monkeypatch, error, waits):
+    waited = []
+    monkeypatch.setattr(turns, "connections", SimpleNamespace(close_all=lambda: None))
+    monkeypatch.setattr(loop.stopping, "wait", waited.append)
+
+    def fail(*_args, **_options):
+        raise error
+
+    loop.serve = fail
+    loop.turns.ask(1)
+    loop.step()
+    assert waited == waits
 
 
 def test_a_busy_project_cannot_starve_another(loop):

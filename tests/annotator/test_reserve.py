@@ -13,7 +13,7 @@ from annotator.actions import leasing, reserving
 from annotator.models import AuditDraw, Query, Ranking
 from annotator.queries import labelling as reads
 from annotator.queries import progress
-from tests.annotator.labelling_steps import entry, in_order, label, make_live, run_out, tab_of
+from tests.annotator.labelling_steps import answer_hold, entry, in_order, label, make_live, run_out, tab_of
 
 pytestmark = pytest.mark.django_db
 
@@ -285,14 +285,30 @@ def test_the_reserve_costs_the_answer_not_one_statement(pool, bob, as_user):
     assert without <= 26
 
 
-def test_the_statements_of_a_refill_do_not_grow_with_the_reserve(make_project, bob, settings):
-    counts = []
+def test_the_statements_of_a_refill_do_not_grow_with_the_reserve(make_project, bob, as_user, settings):
+    counts, client = [], as_user(bob)
     for size in (3, 20):
         settings.RESERVE_SIZE = size
         project = make_project(f"of{size}", images=40)
         in_order(project, project.images.order_by("row"))
         session, _ = tab_of(bob, project)
-        first = statements_of(lambda session=session: reserving.refill(session=session))
-        counts.append((first, statements_of(lambda session=session: reserving.refill(session=session))))
+        address = reverse("annotate-reserve", args=[project.slug, session.pk])
+        first = statements_of(lambda address=address: client.post(address))
+        counts.append((first, statements_of(lambda address=address: client.post(address))))
     assert counts[0] == counts[1]
     assert max(counts[0]) <= 18
+
+
+def test_holds_that_ended_long_ago_and_nobody_saw_are_forgotten(pool, bob):
+    session, _ = tab_of(bob, pool)
+    hour = timedelta(hours=1, seconds=1)
+    answered, *ended = reserving.refill(session=session)[:4]
+    answer_hold(session, answered)
+    closed = Query.objects.filter(pk__in=[hold.pk for hold in ended])
+    closed.update(state=Query.State.RELEASED, closed_at=timezone.now() - hour)
+    closed.filter(pk=ended[0].pk).update(closed_at=timezone.now())
+    Query.objects.filter(pk=answered.pk).update(closed_at=timezone.now() - hour)
+    reserving.refill(session=session)
+    left = set(Query.objects.exclude(state=Query.State.HELD).values_list("pk", flat=True))
+    assert {answered.pk, ended[0].pk} <= left
+    assert not {ended[1].pk, ended[2].pk} & left

@@ -160,3 +160,15 @@ def test_two_tabs_of_one_person_never_have_one_image_even_where_two_opinions_are
     cards = [tab_of(bob, project)[1] for _ in range(3)]
     assert cards[0].query.image != cards[1].query.image
     assert cards[2].empty.kind == "on_lease_to_you"
+
+
+def test_an_image_that_is_open_in_another_tab_of_ones_own_is_answered_once(make_project, bob):
+    project = make_project("few", images=2)
+    session, _ = tab_of(bob, project)
+    hold = reserving.refill(session=session)[0]
+    second, card = tab_of(bob, project)
+    assert card.query.image == hold.image
+    answer_hold(session, hold, 2)
+    with pytest.raises(labelling.QueryClosedError):
+        label(second, card, 0)
+    assert Annotation.objects.get().label_class.index == 2

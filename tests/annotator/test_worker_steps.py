@@ -83,6 +83,21 @@ def test_the_clock_goes_on_while_a_long_task_holds_the_worker() -> None:
     assert not repeater.thread.is_alive()
 
 
+def test_the_clock_goes_on_after_a_failure_that_nobody_expected(caplog: pytest.LogCaptureFixture) -> None:
+    counted = threading.Semaphore(0)
+
+    def fail() -> None:
+        counted.release()
+        raise RuntimeError("no such figure")
+
+    repeater = Repeater(fail, seconds=0.01, name="test")
+    repeater.start()
+    for _ in range(3):
+        assert counted.acquire(timeout=10)
+    repeater.stop()
+    assert "no such figure" in caplog.text
+
+
 def test_a_learner_reads_a_queue_of_its_own_and_hands_its_projects_over_when_it_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -230,6 +230,19 @@ def test_an_answer_whose_reply_was_lost_is_sent_again_under_its_key_and_counted_
     assert answer(page, "4") != image
 
 
+def test_an_answer_that_a_proxy_refuses_while_the_server_is_away_is_kept_and_sent_again(product, sign_in):
+    page = sign_in("annotator1")
+    page.goto(DIGITS)
+    query, image = query_of(page), image_of(page)
+    page.route("**/answer/", lambda route: route.fulfill(status=404, body="404 page not found"), times=2)
+    page.keyboard.press("3")
+    expect(page.locator("#trouble")).to_contain_text("You are offline, or the server does not answer.")
+    expect(page.locator("#save-state")).to_have_text("Saved", timeout=20_000)
+    expect(page.locator("#trouble")).to_be_hidden()
+    assert query_of(page) != query
+    assert answers_of(product, image) == [("label", "3")]
+
+
 @pytest.mark.parametrize("recorded", [False, True], ids=["before the server had it", "after the server had it"])
 def test_a_reload_in_the_middle_of_a_request_loses_and_doubles_nothing(product, sign_in, recorded):
     page = sign_in("annotator1")
