@@ -6,9 +6,11 @@ RUN useradd --uid 10001 --create-home foresight && install -d -o foresight -g fo
 WORKDIR /app
 
 # torch first and alone, as script/setup does. TORCH_INDEX chooses a build: PyTorch's CPU index makes the image 2 GB smaller.
+# Beside the usual index, since what torch needs is there in other versions than those tried; a build like 2.13.0+cpu goes
+# before 2.13.0.
 ARG TORCH_INDEX=
 COPY requirements.txt requirements-s3.txt constraints.txt ./
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -c constraints.txt \
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt \
         "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)" \
     && pip install --no-cache-dir -r requirements.txt -r requirements-s3.txt
 

@@ -7,9 +7,17 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.exit(f"manage.py: {error}")
+    except OperationalError as error:
+        # The first line says it all; what follows is advice for PostgreSQL's own machine.
+        sys.exit(f"manage.py: The database cannot be used: {str(error).partition(chr(10))[0]}")
 
 
 if __name__ == "__main__":

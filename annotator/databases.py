@@ -3,12 +3,13 @@
 from typing import Any
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 
 SQLITE = "django.db.backends.sqlite3"
 POSTGRESQL = "django.db.backends.postgresql"
 
 
-class DatabaseUrlError(ValueError):
+class DatabaseUrlError(ImproperlyConfigured):
     """A database's URL that names neither a SQLite file nor a PostgreSQL database."""
 
 

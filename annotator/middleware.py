@@ -49,6 +49,8 @@ NOT_RECORDED = (
 # Asked for every few seconds by machines; a line for each would hide the others.
 PROBES = {"healthz", "readyz", "metrics"}
 SIGN_INS = {"login", "admin:login", "one-time-login"}
+# The only addresses that files are sent to; their views check the CSRF token themselves.
+TAKE_FILES = {"project-images", "project-network", "project-new"}
 LIMITS: dict[str, Limit] = {
     "project-images": limits.UPLOADS,
     "project-new": limits.PROJECTS,
@@ -57,7 +59,7 @@ LIMITS: dict[str, Limit] = {
     "project-member-link": limits.ACCOUNTS,
 }
 TOO_MANY = 429
-REDIRECT = 302
+REDIRECT, FORBIDDEN = 302, 403
 TOO_MANY_WORDS = "{words} Please try again {wait}."
 
 
@@ -139,6 +141,29 @@ def route_name(request: HttpRequest) -> str:
     return request.resolver_match.view_name or "unnamed" if request.resolver_match else "none"
 
 
+class FilesMiddleware:
+    """Has the files of a form that takes none kept nowhere.
+
+    Looking for a CSRF token reads the whole body, before anything is known of who sends it, and on error pages, too:
+    Django would write any number of gigabytes to the data folder's disk for whoever asks for the sign-in page.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "POST" and not takes_files(request):
+            keep_nothing(request)
+        return self.get_response(request)
+
+
+def takes_files(request: HttpRequest) -> bool:
+    try:
+        return resolve(request.path_info).url_name in TAKE_FILES
+    except Resolver404:
+        return False
+
+
 class LimitMiddleware:
     """Refuses what somebody does too often, with the time to wait, before its body is read."""
 
@@ -147,7 +172,9 @@ class LimitMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if request.method == "POST" and route_name(request) in SIGN_INS and response.status_code != REDIRECT:
+        # What was refused for want of a CSRF token tried nobody's password: any page in the web can send that.
+        tried = response.status_code not in (REDIRECT, FORBIDDEN)
+        if request.method == "POST" and route_name(request) in SIGN_INS and tried:
             limits.SIGN_INS.take(limits.client_network(request))
         return response
 
@@ -169,7 +196,8 @@ class LimitMiddleware:
 
 def too_many(request: HttpRequest, limit: Limit, seconds: int) -> HttpResponse:
     """Say what there was too much of, and when to try again."""
-    keep_nothing(request)
+    if route(request) in TAKE_FILES:
+        keep_nothing(request)  # of any other, the body is read by now, and its files are nowhere
     words = TOO_MANY_WORDS.format(words=limit.words, wait=limits.in_words(seconds))
     response = render(request, "429.html", {"words": words}, status=TOO_MANY)
     response.headers["Retry-After"] = str(seconds)

@@ -56,6 +56,17 @@ def test_every_service_is_there_and_can_be_looked_after() -> None:
     assert [name for name in ("postgres", "redis", "learner", "training") if "ports" in SERVICES[name]] == []
 
 
+def test_the_image_is_built_once_and_never_taken_from_elsewhere() -> None:
+    assert [name for name in OURS if "build" in SERVICES[name]] == ["prepare"]
+    assert {SERVICES[name]["image"] for name in OURS} == {"foresight"}
+    assert {SERVICES[name]["pull_policy"] for name in OURS if name != "prepare"} == {"never"}
+
+
+def test_the_database_is_healthy_only_when_others_can_reach_it() -> None:
+    command = SERVICES["postgres"]["healthcheck"]["test"]
+    assert command[-6:] == ["-h", "127.0.0.1", "-U", "foresight", "-d", "foresight"]
+
+
 def test_workers_are_started_as_the_supervisor_starts_them() -> None:
     for queue in ("learner", "training"):
         assert SERVICES[queue]["command"] == ["python", *worker_command(queue)[1:]]
@@ -112,7 +123,9 @@ class Composed:
     def environment(self, name: str) -> dict[str, str]:
         values = variables(SERVICES[name]["environment"], {"FORESIGHT_DB_PASSWORD": "secret"})
         assert set(self.place) <= {"PATH", *self.image, *values}
-        return {**self.image, **values, **self.place, "DJANGO_SUPERUSER_PASSWORD": "a long password for nobody"}
+        # Docker gives its own proxy to every container; there is none that knows this machine's addresses.
+        given = {"http_proxy": "http://127.0.0.1:9", "DJANGO_SUPERUSER_PASSWORD": "a long password for nobody"}
+        return {**self.image, **values, **self.place, **given}
 
     def run(self, name: str, command: list[str]) -> "subprocess.CompletedProcess[str]":
         words = [word.replace("$$", "$").replace(":8000/", f":{self.port}/") for word in command]

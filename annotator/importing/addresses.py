@@ -18,11 +18,13 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 PORTS = frozenset({80, 443, 8000, 8080, 8443})
 LONGEST_URL = 4000
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# IANA's special registries, as far as a Python of some version takes their addresses for public.
+# IANA's special registries, as far as a Python of some version takes their addresses for public; and the address at
+# which Azure's machines ask their host for settings and certificates, which looks like any public one.
 SPECIAL = [
     ipaddress.ip_network(network)
     for network in (
         "100.64.0.0/10",
+        "168.63.129.16/32",
         "192.0.0.0/24",
         "192.88.99.0/24",
         "198.18.0.0/15",

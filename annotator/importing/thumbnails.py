@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 from django.conf import settings
@@ -9,6 +10,9 @@ from PIL import Image as Picture
 from PIL import ImageOps
 
 THUMBNAIL_SIZES = (96, 240)
+# A small file may hold a picture of 89 million pixels, which takes half a gigabyte while it is read: one at a time.
+READING = threading.Lock()
+SHRINKABLE = ("L", "RGB", "RGBA")
 
 
 def thumbnail_of(path: Path, *, sha256: str, size: int) -> Path:
@@ -20,12 +24,20 @@ def thumbnail_of(path: Path, *, sha256: str, size: int) -> Path:
         with Picture.open(path) as picture:
             if max(picture.size) <= size:
                 return path
-            small = _as_eight_bits(ImageOps.exif_transpose(picture))
-            small.thumbnail((size, size))
+            with READING:
+                small = _shrunk(picture, size)
             _write(small, kept)
     except (OSError, ValueError, Picture.DecompressionBombError):
         return path
     return kept
+
+
+def _shrunk(picture: Picture.Image, size: int) -> Picture.Image:
+    """Return a small copy; where it looks the same, made small before anything else: of a JPEG a fraction is read."""
+    if picture.mode not in SHRINKABLE or "transparency" in picture.info:
+        picture = _as_eight_bits(picture)
+    picture.thumbnail((size, size))
+    return _as_eight_bits(ImageOps.exif_transpose(picture))
 
 
 def _as_eight_bits(picture: Picture.Image) -> Picture.Image:

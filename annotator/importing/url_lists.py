@@ -6,7 +6,8 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
+from io import StringIO
+from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -117,24 +118,27 @@ def read_entries(path: Path, name: str) -> list[Entry]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UnusableFileError(NO_TEXT) from None
-    entries = read_json_lines(text) if name.lower().endswith(JSON_ENDINGS) else read_csv(text)
+    # No more is read than is taken: millions of short lines would need a hundred times their size.
+    found = read_json_lines(text) if name.lower().endswith(JSON_ENDINGS) else read_csv(text)
+    entries = list(islice(found, MAX_URLS + 1))
     if len(entries) > MAX_URLS:
         raise UnusableFileError(TOO_MANY_URLS)
     return entries
 
 
-def read_json_lines(text: str) -> list[Entry]:
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of a text, blank ones left out."""
+    return (line for line in StringIO(text, newline="\n") if not line.isspace())
+
+
+def read_json_lines(text: str) -> Iterator[Entry]:
     """Read a JSON object, or a string with the URL alone, from each line. Raises UnusableFileError."""
-    entries = []
-    for line in text.split("\n"):
-        if not line.strip():
-            continue
+    for line in lines_of(text):
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
             raise UnusableFileError(BAD_LINE) from None
-        entries.append(as_entry({"url": found} if isinstance(found, str) else found))
-    return entries
+        yield as_entry({"url": found} if isinstance(found, str) else found)
 
 
 def as_entry(found: object) -> Entry:
@@ -151,18 +155,19 @@ def write_entries(path: Path, entries: Sequence[Entry]) -> None:
         file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
 
 
-def read_csv(text: str) -> list[Entry]:
+def read_csv(text: str) -> Iterator[Entry]:
     """Read the columns url, name and label; without a header, the first column is the URL. Raises UnusableFileError."""
-    lines = text.split("\n")
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max(DELIMITERS, key=first.count)
+    first = next(lines_of(text), "")
+    reader = csv.reader(StringIO(text, newline="\n"), delimiter=max(DELIMITERS, key=first.count))
     try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
+        rows = (row for row in reader if any(cell.strip() for cell in row))
+        header_row = next(rows, [])
+        header = [cell.strip().lower() for cell in header_row]
+        if header and header[0].startswith(("http://", "https://")):
+            yield from (Entry(url=row[0].strip()) for row in chain([header_row], rows))
+            return
+        if "url" not in header:
+            raise UnusableFileError(NO_COLUMN)
+        yield from (as_entry({"url": "", **dict(zip(header, row, strict=False))}) for row in rows)
     except csv.Error:
         raise UnusableFileError(NO_COLUMN) from None
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    if header and header[0].startswith(("http://", "https://")):
-        return [Entry(url=row[0].strip()) for row in rows]
-    if "url" not in header:
-        raise UnusableFileError(NO_COLUMN)
-    return [as_entry({"url": "", **dict(zip(header, row, strict=False))}) for row in rows[1:]]

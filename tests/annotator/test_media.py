@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from django.utils import timezone
 from PIL import Image as Picture
 from pytest_django.fixtures import Settings
 
+from annotator.importing import thumbnails
 from annotator.models import Image, Project
 
 pytestmark = pytest.mark.django_db
@@ -165,6 +168,35 @@ def test_thumbnail_is_made_once(project: Project, bob: User, as_user: AsUser, mo
     first = body(as_user(bob).get(address(big), {"size": "96"}))
     monkeypatch.setattr("annotator.importing.thumbnails._write", None)
     assert body(as_user(bob).get(address(big), {"size": "96"})) == first
+
+
+def test_thumbnail_of_a_photo_that_was_turned_is_upright(project: Project, bob: User, as_user: AsUser) -> None:
+    exif = Picture.Exif()
+    exif[0x0112] = 6  # the camera was turned: what is stored as the left is the top
+    halves = Picture.new("RGB", (600, 400), "white")
+    halves.paste("black", (0, 0, 300, 400))
+    big = add_picture(project, halves, "jpg", exif=exif)
+    thumbnail = Picture.open(io.BytesIO(body(as_user(bob).get(address(big), {"size": "96"})))).convert("L")
+    assert thumbnail.size == (64, 96)
+    assert (thumbnail.getpixel((32, 10)) < 40, thumbnail.getpixel((32, 85)) > 215) == (True, True)
+
+
+def test_pictures_are_read_for_thumbnails_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "big.png"
+    Picture.new("L", (300, 300)).save(path)
+    reading, most = [0], [0]
+
+    def shrink(_picture: Picture.Image, size: int) -> Picture.Image:
+        reading[0] += 1
+        most[0] = max(most[0], reading[0])
+        time.sleep(0.05)
+        reading[0] -= 1
+        return Picture.new("L", (size, size))
+
+    monkeypatch.setattr(thumbnails, "_shrunk", shrink)
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda one: thumbnails.thumbnail_of(path, sha256=f"{one:064x}", size=96), range(4)))
+    assert (most[0], {kept.exists() for kept in made}) == (1, {True})
 
 
 def test_small_picture_is_its_own_thumbnail(image: Image, bob: User, as_user: AsUser) -> None:

@@ -54,6 +54,23 @@ def test_guessing_is_refused_by_address_whoever_is_tried(address: str, client: C
     assert elsewhere.status_code == 302
 
 
+def test_whoever_is_refused_is_told_so_when_the_form_had_its_token_too(bob: User) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.get("/sign-in/")
+    form = {"csrfmiddlewaretoken": browser.cookies["csrftoken"].value, "password": "x"}
+    for number in range(limits.SIGN_INS.count):
+        assert browser.post("/sign-in/", {**form, "username": f"name{number}"}).status_code == 200
+    status, has_wait, text = refused(browser.post("/sign-in/", {**form, "username": "bob"}))
+    assert (status, has_wait, "Too many sign-ins" in text) == (429, True, True)
+
+
+def test_forms_that_another_site_sends_keep_nobody_out(bob: User) -> None:
+    for _ in range(limits.SIGN_INS.count + 1):
+        assert Client(enforce_csrf_checks=True).post("/sign-in/", {"username": "bob"}).status_code == 403
+    reply = Client().post("/sign-in/", {"username": "bob", "password": "bob's long password"})
+    assert reply.status_code == 302
+
+
 def test_people_who_sign_in_rightly_are_not_counted(bob: User) -> None:
     for _ in range(limits.SIGN_INS.count + 5):
         reply = Client().post("/sign-in/", {"username": "bob", "password": "bob's long password"})

@@ -272,6 +272,24 @@ def test_request_that_is_no_form_is_refused_in_words(
     assert reply.status_code in (400, 422)
 
 
+@pytest.mark.parametrize("address", ["/sign-in/", "/admin/login/", "/account/", "/sign-in/no-link/", "/nowhere/"])
+def test_files_nobody_asked_for_never_reach_the_disk(
+    address: str, client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every file is a large one
+
+    def fail(*_: object) -> None:
+        pytest.fail("a file was written to the disk")
+
+    monkeypatch.setattr("django.core.files.uploadhandler.TemporaryUploadedFile", fail)
+    stranger = Client(enforce_csrf_checks=True)
+    stranger.get("/sign-in/")
+    token = stranger.cookies["csrftoken"].value
+    for sender, said in ((stranger, token), (stranger, "wrong"), (client, "none")):
+        sent = {"csrfmiddlewaretoken": said, "file": SimpleUploadedFile("a.zip", b"x" * 100)}
+        assert sender.post(address, sent).status_code in (200, 302, 403, 404, 410)
+
+
 # Weights.
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.processes import free_port
 from config import children, supervisor, threads
 from config.supervisor import StartError
 
@@ -196,6 +197,21 @@ def test_a_taken_port_ends_the_command_with_code_1_and_no_traceback(tmp_path: Pa
     assert done.returncode == 1
     assert done.stderr.startswith(f"script/server: Port {port} on 127.0.0.1 is taken")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mysql://root:secret@host/name", "A database's URL is sqlite:///PATH or postgres://"),
+        ("postgres://root:secret@127.0.0.1:1/name", "The database cannot be used: connection failed"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_said_in_a_sentence(url: str, expected: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "config.supervisor", "--data", str(tmp_path), "--port", str(free_port())]
+    variables = {**os.environ, "DATABASE_URL": url}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, expected in done.stderr) == (1, True)
+    assert ("Traceback" in done.stderr, "secret" in done.stdout + done.stderr) == (False, False)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "many"])

@@ -84,6 +84,22 @@ def test_file_that_is_no_list_is_named_and_left_out(name: str, content: bytes, e
     assert (member.name, str(caught.value)) == (name, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "unreadable"),
+    [("a.jsonl", '"https://example.org/1.png"\n', "nonsense"), ("a.csv", "https://example.org/1.png\n", "x" * 200_000)],
+)
+def test_list_that_is_too_long_is_not_read_to_its_end(
+    name: str, line: str, unreadable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(url_lists, "MAX_URLS", 3)
+    path = tmp_path / name
+    path.write_text(line * 3)
+    assert len(url_lists.read_entries(path, name)) == 3
+    path.write_text(line * 4 + unreadable)
+    with pytest.raises(UnusableFileError, match="send it in parts"):
+        url_lists.read_entries(path, name)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_lists_of_other_countries_and_without_a_header_are_read(delimiter: str, tmp_path: Path) -> None:
     rows = [["name", "url"], ["one", "https://example.org/1.png"], ["", "https://example.org/2.png"]]
