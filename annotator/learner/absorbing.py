@@ -127,7 +127,10 @@ def _linearize_again(project: Project, claim: Claim, unusable: Linearization, er
     Where that has not helped several times, the network itself is at fault: the one before it serves again.
     """
     log.error("project %s: linearization %s cannot be used: %s", project.pk, unusable.pk, error)
-    failed = Linearization.objects.filter(network_version=unusable.network_version, state=Linearization.State.FAILED)
+    # One that was live for a while was sound: what became of its file is no fault of the network.
+    failed = Linearization.objects.filter(
+        network_version=unusable.network_version, state=Linearization.State.FAILED, live_at=None
+    )
     words = f"The model's arrays could not be used ({error}): they are made again."
     with owned(claim):
         Linearization.objects.filter(pk=unusable.pk).update(

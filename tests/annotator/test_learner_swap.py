@@ -215,6 +215,17 @@ def test_damaged_features_are_linearised_again_and_it_is_said(trained_project, r
     check_mean(project)
 
 
+def test_sound_features_that_are_damaged_again_and_again_do_not_cost_the_network(trained_project, run_jobs, settings):
+    project = trained_project()
+    for _ in range(settings.JOB_ATTEMPTS + 1):
+        files.resolve(live(project).features_file).write_bytes(b"damaged")
+        restart_learner()
+        learner.absorb(project.pk)
+        run_jobs(project)
+    assert live(project).network_version.number == 1
+    check_mean(project)
+
+
 def test_a_waiting_linearisation_that_cannot_be_read_leaves_the_live_one_at_work(trained_project):
     project = trained_project()
     old = live(project)
