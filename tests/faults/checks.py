@@ -39,6 +39,11 @@ READERS: dict[int, subprocess.Popen[str]] = {}  # by the server's process: start
 
 def stored(server: RunningServer, slug: str) -> dict[str, Any]:
     """Return what the database holds of a project, or {"error": "..."} while it cannot be reached."""
+    return ask(server, slug)
+
+
+def ask(server: RunningServer, line: str) -> dict[str, Any]:
+    """Return what tests.faults.stored answers, in a process that lives as long as the server."""
     reader = READERS.get(server.process.pid)
     if reader is None:
         reader = READERS[server.process.pid] = subprocess.Popen(
@@ -51,7 +56,7 @@ def stored(server: RunningServer, slug: str) -> dict[str, Any]:
         )
     assert reader.stdin is not None
     assert reader.stdout is not None
-    reader.stdin.write(f"{slug}\n")
+    reader.stdin.write(f"{line}\n")
     reader.stdin.flush()
     found: dict[str, Any] = json.loads(reader.stdout.readline())
     return found
@@ -139,11 +144,9 @@ def check_posterior(server: RunningServer, *, slug: str) -> str:
     While a new linearisation is on its way the files change under the comparison: it is made again.
     """
     end = time.monotonic() + PATIENCE
-    while True:
-        done = run_with(server, "manage.py", "rebuild_posterior", "--check", slug)
-        if done.returncode == 0 or time.monotonic() > end:
-            break
+    while "error" in (found := ask(server, f"check {slug}")) and time.monotonic() < end:
         time.sleep(1.0)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{logs(server)}"
-    assert "the database's" in done.stdout
-    return done.stdout
+    assert "error" not in found, f"{found}\n{logs(server)}"
+    words: str = found["words"]
+    assert "the database's" in words
+    return words

@@ -31,7 +31,6 @@ def make_data(folder: Path, environment: dict[str, str], *, count: int = 150) ->
     """Make the database with a pool of scans and people, so that the first start makes no demo."""
     variables = {**os.environ, "FORESIGHT_DATA": str(folder), **environment}
     variables.pop("DJANGO_SETTINGS_MODULE", None)
-    manage(variables, "manage.py", "migrate", "--noinput", "--verbosity", "0")
     manage(variables, "-m", "tests.faults.pool", SLUG, str(count), *PEOPLE)
 
 

@@ -40,6 +40,8 @@ def make_pool(slug: str, count: int, names: list[str]) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
+    from django.core.management import call_command
 
     django.setup()
+    call_command("migrate", interactive=False, verbosity=0)
     make_pool(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

@@ -3,8 +3,10 @@
 python -m tests.faults.stored
 
 It reads a project's slug a line and answers with a line: what is stored, or {"error": "..."} while it cannot be read.
+"check SLUG" is answered with the words of `manage.py rebuild_posterior --check`, and with an error where that fails.
 """
 
+import io
 import json
 import os
 import sys
@@ -60,6 +62,18 @@ def what_is_stored(slug: str) -> dict[str, Any]:
     }
 
 
+def compare_posterior(slug: str) -> dict[str, Any]:
+    """Compare the files and what was served with a rebuild from the labels, in this process: torch is loaded once."""
+    from django.core.management import CommandError, call_command
+
+    words = io.StringIO()
+    try:
+        call_command("rebuild_posterior", slug, check=True, stdout=words)
+    except CommandError as error:
+        return {"words": words.getvalue(), "error": str(error)}
+    return {"words": words.getvalue()}
+
+
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
@@ -68,8 +82,9 @@ if __name__ == "__main__":
     from django.db import Error, connections
 
     for line in sys.stdin:
+        *check, slug = line.split()
         try:
-            found = what_is_stored(line.strip())
+            found = compare_posterior(slug) if check else what_is_stored(slug)
         except Error as error:
             found = {"error": str(error)}
         connections.close_all()

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.browser import Browser, read_card
 from benchmarks.server import ROOT
-from tests.faults.checks import run_with, stored, wait_until_read
+from tests.faults.checks import check_posterior, run_with, stored, wait_until_read
 from tests.faults.conftest import PEOPLE, SLUG
 from tests.faults.people import PASSWORD, Acknowledged, Annotator
 
@@ -144,5 +144,4 @@ def test_after_all_that_the_posterior_is_what_the_labels_give(server):
     )
     assert done.returncode == 0, done.stderr
     wait_until_read(server, slug=SLUG)
-    check = run_with(server, "manage.py", "rebuild_posterior", "--check", SLUG)
-    assert check.returncode == 0, check.stdout + check.stderr
+    check_posterior(server, slug=SLUG)
