@@ -235,7 +235,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         slug = make_pool(arguments.pool, folder, class_names)
         names = make_people(slug, arguments.annotators)
         prepared_after = wait_until_prepared(slug)
-        kept = stack.enter_context(kept_files(server.data / "models"))
+        kept = stack.enter_context(kept_files(server.data))
         run, begin = Run(total=arguments.labels), timezone.now()
         seconds = label_with_everybody(server, slug, names, labels, arguments, run)
         return {

@@ -1,6 +1,6 @@
 """Were the right images served? Each card against the ranking that held at the moment it was handed out, rebuilt.
 
-While labels are given, KeptFiles makes a second link to every linearisation before its project retires it. Afterwards,
+While labels are given, every linearisation's file gets a second link before its project retires it. Afterwards,
 for a sample of the ranked cards, the posterior is built from nothing: all labels that stood when the card was leased,
 all images then on lease pending, the ridge of that linearisation. `rank` is how many candidates scored higher then (0
 is the best there was): what several annotators at once, and labels in the last instant, cost in the order.
@@ -30,30 +30,37 @@ LOOK_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def kept_files(models: Path) -> Iterator[Path]:
-    """Link each file below `models` into a folder of our own as soon as it is there: it stays when it is deleted."""
-    folder = Path(tempfile.mkdtemp(prefix="foresight-kept-", dir=models.parent))
+def kept_files(data: Path) -> Iterator[dict[int, Path]]:
+    """Link each linearisation's features, by its id, into a folder of our own: there they stay when it is retired."""
+    folder = Path(tempfile.mkdtemp(prefix="foresight-kept-", dir=data))
+    kept: dict[int, Path] = {}
     over = threading.Event()
 
     def keep() -> None:
+        from django.db import connection
+
+        from annotator.learner.files import resolve
+        from annotator.models import Linearization
+
         while not over.wait(LOOK_SECONDS):
-            for path in models.rglob("*.safetensors"):
-                kept = folder / path.relative_to(models)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileExistsError, FileNotFoundError):
-                    kept.hardlink_to(path)
+            named = Linearization.objects.exclude(features_file="").exclude(pk__in=list(kept))
+            for pk, name in named.values_list("pk", "features_file"):
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / f"{pk}.safetensors").hardlink_to(resolve(name))
+                    kept[pk] = folder / f"{pk}.safetensors"
+        connection.close()
 
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()
     try:
-        yield folder
+        yield kept
     finally:
         over.set()
         thread.join()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure_order(project: Any, kept: Path, *, sample: int = SAMPLE, seed: int = 0) -> dict[str, Any]:
+def measure_order(project: Any, kept: dict[int, Path], *, sample: int = SAMPLE, seed: int = 0) -> dict[str, Any]:
     """Ranks of a sample of the project's ranked cards; `candidates` is the mean number that could have been served."""
     ranked = served_by_ranking(project)
     by_linearization = defaultdict(list)
@@ -61,10 +68,7 @@ def measure_order(project: Any, kept: Path, *, sample: int = SAMPLE, seed: int =
         by_linearization[query.linearization].append(query)
     ranks, shares, counts = [], [], []
     for linearization, queries in by_linearization.items():
-        found = kept / f"{project.pk}" / features_name(linearization)
-        if not found.exists():
-            continue
-        arrays = load_linearization(found)
+        arrays = load_linearization(kept[linearization.pk])
         scale = mean_diagonal(kernel=arrays.kernel, features=arrays.features)
         for query in queries:
             posterior = make_posterior(
@@ -88,11 +92,6 @@ def measure_order(project: Any, kept: Path, *, sample: int = SAMPLE, seed: int =
         "mean_rank_share": round(mean(shares), 5),
         "candidates": round(mean(counts)),
     }
-
-
-def features_name(linearization: Any) -> str:
-    """The file's name, which the database forgets when the linearisation is retired."""
-    return Path(linearization.features_file).name or f"features-{linearization.pk}.safetensors"
 
 
 def served_by_ranking(project: Any) -> list[Any]:

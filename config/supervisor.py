@@ -127,12 +127,12 @@ def worker_command(queue: str) -> list[str]:
 
 
 def child_specs(environment: Mapping[str, str]) -> list[ChildSpec]:
-    """Return the three processes: web and learner at normal priority, training behind everything else."""
+    """Return the three processes: web first, the learner a little behind it, training behind everything else."""
     one, many = thread_environment(1), thread_environment(training_threads())
     web = [sys.executable, "-m", "gunicorn", "--config", "python:config.gunicorn"]
     return [
         ChildSpec("web", web, {**environment, **one}),
-        ChildSpec("learner", worker_command("learner"), {**environment, **one}),
+        ChildSpec("learner", worker_command("learner"), {**environment, **one}, nice=5),
         ChildSpec("training", worker_command("training"), {**environment, **many}, nice=19),
     ]
 

@@ -8,12 +8,14 @@ nothing of the project is imported.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 0.5
@@ -28,6 +30,10 @@ def main() -> None:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     os.nice(options.nice)
+    if options.nice:
+        # Where Linux groups processes by session it is the session's own priority that counts against the others.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(options.nice))
     if options.nice == LOWEST and hasattr(os, "SCHED_IDLE"):
         # On Linux the lowest priority still keeps a core for milliseconds when another process wakes; this class never.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

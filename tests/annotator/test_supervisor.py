@@ -128,6 +128,9 @@ def test_where_the_kernel_cannot_tie_processes_the_tether_watches(tmp_path: Path
 def test_a_child_runs_at_the_priority_it_was_given(driver: subprocess.Popen[str], tmp_path: Path) -> None:
     pid = wait_for(lambda: read_pid(tmp_path / "deaf"))
     assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 7)
+    of_session = Path(f"/proc/{pid}/autogroup")
+    if of_session.exists():  # where Linux groups by session, a process's own priority counts inside it alone
+        assert of_session.read_text().split()[-1] == "7"
 
 
 def test_a_child_that_keeps_dying_is_started_with_growing_pauses(tmp_path: Path) -> None:
@@ -233,6 +236,7 @@ def test_the_learner_computes_on_one_thread_and_training_on_the_rest(monkeypatch
     web, learner, training = supervisor.child_specs({})
     assert (web.environment["OMP_NUM_THREADS"], learner.environment["OMP_NUM_THREADS"]) == ("1", "1")
     assert (training.environment["OMP_NUM_THREADS"], training.nice) == ("7", 19)
+    assert web.nice < learner.nice < training.nice
     assert (threads.threads_for(["learner"]), threads.threads_for(["training"])) == (1, 7)
     monkeypatch.setattr(threads, "usable_cores", lambda: 1)
     assert threads.training_threads() == 1
