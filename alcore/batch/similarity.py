@@ -145,16 +145,6 @@ class FeatureRows(Similarity):
         ]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=self.device)
 
-    def sums(self, with_train: bool) -> Tensor:
-        """Inner products with the sum of the features."""
-        total = torch.zeros(self.width, dtype=torch.float64, device=self.device)
-        for rows in torch.split(self.pool, BLOCK):
-            total += rows.sum(0, dtype=torch.float64)
-        if with_train:
-            total += self.train.sum(0, dtype=torch.float64)
-        right = total.to(self.dtype)
-        return torch.cat([rows @ right for rows in (self.pool, self.train)]).double()
-
     def scaled(self, factor: float) -> "FeatureRows":
         """In place where the arrays are owned."""
         if self.owned:
