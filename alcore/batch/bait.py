@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from alcore.batch.posterior import conditioned_features, second_moment
+from alcore.batch.posterior import conditioned_features
 from alcore.batch.problem import Problem, Step
 from alcore.batch.similarity import FeatureRows, as_features
 
@@ -47,8 +47,9 @@ class _Forward:
 
     def __init__(self, rows: FeatureRows, noise: float) -> None:
         self._rows, self._noise = rows, noise
-        everything = torch.arange(rows.points, device=rows.device)
-        self._target = second_moment(rows, everything)  # G
+        self._target = torch.zeros(rows.width, rows.width, dtype=torch.float64, device=rows.device)  # G
+        for part in rows.each_block():
+            self._target += part.t() @ part  # products in the features' type, sums in float64
         self._factor = torch.eye(rows.width, dtype=torch.float64, device=rows.device)
         self._moment = self._target.clone()
         self._variances = rows.diagonal()[: rows.size].clone()

@@ -10,23 +10,31 @@ CANCELLED = {torch.float32: 1e-4, torch.float64: 1e-10}
 TRAIN_BLOCK = 512  # training images at a time, so that a block of products stays in the cache
 
 
-def squared_distances(similarity: Similarity, diagonal: Tensor, points: Tensor) -> Tensor:  # (m,) -> (N, m) float64
-    """Of the whole pool to some points; what cancels is computed again."""
-    columns = similarity.columns(points)
-    found = columns.to(torch.float64).mul_(-2)
-    found += diagonal[: similarity.size, None]
-    found += diagonal[points]
-    repair_(similarity, diagonal, found, points)
+def least_distances(similarity: Similarity, diagonal: Tensor, points: Tensor) -> Tensor:  # (m,) -> (N,) float64
+    """Squared distances of the whole pool to the nearest of some points."""
+    right = similarity.side(points)
+    found = torch.empty(similarity.size, dtype=torch.float64, device=similarity.device)
+    for start, stop in blocks(similarity.size):
+        columns = similarity.between(similarity.pool_side(start, stop), right)
+        found[start:stop] = squared_distances(similarity, diagonal, columns, points, start=start).amin(1)
     return found
 
 
-def repair_(similarity: Similarity, diagonal: Tensor, found: Tensor, points: Tensor) -> None:
-    """Replace in (N, m) squared distances those that lost digits."""
-    limit = CANCELLED[similarity.dtype]
-    lost = found < limit * (diagonal[: similarity.size, None] + diagonal[points])
-    rows, places = lost.nonzero(as_tuple=True)
+def squared_distances(
+    similarity: Similarity,
+    diagonal: Tensor,  # (N + n,)
+    columns: Tensor,  # (r, m)
+    points: Tensor,  # (m,)
+    *,
+    start: int = 0,
+) -> Tensor:  # (r, m) float64
+    """Of pool images from `start` on to some points, given the kernel; those that lost digits are computed again."""
+    both = diagonal[start : start + len(columns), None] + diagonal[points]
+    found = torch.add(both, columns, alpha=-2)
+    rows, places = (found < both.mul_(CANCELLED[similarity.dtype])).nonzero(as_tuple=True)
     if len(rows):
-        found[rows, places] = similarity.distances(rows, points[places])
+        found[rows, places] = similarity.distances(rows + start, points[places])
+    return found
 
 
 def nearest_trained(similarity: Similarity, diagonal: Tensor) -> tuple[Tensor, Tensor]:  # (N,) float64, (N,) int64

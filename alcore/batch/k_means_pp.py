@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from alcore.batch.distances import nearest_trained, squared_distances
+from alcore.batch.distances import least_distances, nearest_trained
 from alcore.batch.problem import Problem, Step
 from alcore.batch.similarity import Similarity
 
@@ -42,7 +42,7 @@ def select_k_means_pp(problem: Problem) -> list[Step]:
 
 def _distances(similarity: Similarity, diagonal: Tensor, picked: list[Step]) -> Tensor:  # (N,)
     points = torch.tensor([step.row for step in picked], device=similarity.device)
-    found = squared_distances(similarity, diagonal, points).amin(1)
+    found = least_distances(similarity, diagonal, points)
     found[points] = 0
     return found
 

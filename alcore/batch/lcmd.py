@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from alcore.batch.ahead import AHEAD, ColumnsAhead
-from alcore.batch.distances import nearest_trained, repair_
+from alcore.batch.distances import nearest_trained, squared_distances
 from alcore.batch.problem import Problem, Step
 from alcore.batch.similarity import Similarity
 
@@ -45,8 +45,8 @@ def select_lcmd(problem: Problem) -> list[Step]:
 
 
 def _distances(similarity: Similarity, diagonal: Tensor, row: int, column: Tensor) -> Tensor:  # (N,) float64
-    found = torch.add(diagonal + diagonal[row], column, alpha=-2)
-    repair_(similarity, diagonal, found[:, None], torch.tensor([row], device=found.device))
+    point = torch.tensor([row], device=column.device)
+    found = squared_distances(similarity, diagonal, column[:, None], point)[:, 0]
     found[row] = 0
     return found
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from alcore.batch.distances import distance_block, nearest_trained, squared_distances
+from alcore.batch.distances import distance_block, least_distances, nearest_trained
 from alcore.batch.problem import Problem, Step
 from alcore.batch.shortlist import PICKS, make_shortlist
 
@@ -25,7 +25,7 @@ def select_max_dist(problem: Problem) -> list[Step]:
     else:
         first = int(diagonal[: similarity.size].argmax())
         steps.append(Step(first, float(diagonal[first])))
-        near = squared_distances(similarity, diagonal, torch.tensor([first], device=similarity.device))[:, 0]
+        near = least_distances(similarity, diagonal, torch.tensor([first], device=similarity.device))
         near[first] = -torch.inf
     while len(steps) < problem.count:
         picked = _picks(problem, near, problem.count - len(steps))
@@ -33,7 +33,7 @@ def select_max_dist(problem: Problem) -> list[Step]:
         problem.tell(len(steps))
         if len(steps) < problem.count:
             points = torch.tensor([step.row for step in picked], device=similarity.device)
-            near = torch.minimum(near, squared_distances(similarity, diagonal, points).amin(1))
+            near = torch.minimum(near, least_distances(similarity, diagonal, points))
             near[points] = -torch.inf
     return steps
 

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from alcore.batch.errors import BatchInputError
 from alcore.batch.residual import noisy_factor
-from alcore.batch.similarity import ConditionedRows, FeatureRows, Similarity, blocks
+from alcore.batch.similarity import BLOCK, ConditionedRows, FeatureRows, Similarity, blocks
 
 RANK = 1e-12  # of the largest eigenvalue: below it, without noise, a direction counts as unknown
+SMALL_NOISE = 1e-10  # variance relative to the mean squared feature, below which eigenvectors are needed
 LARGEST_KNOWN = 20_000  # images a kernel without features is conditioned on: a square matrix of float64
 
 
@@ -43,6 +44,11 @@ def conditioned_features(rows: FeatureRows, known: Tensor, *, noise: float) -> F
     if len(known) < rows.width:
         return _by_images(rows, known, noise)
     gram = second_moment(rows, known)
+    if noise**2 > SMALL_NOISE * float(gram.diagonal().mean()):
+        # The same kernel by a root that is not symmetric, without eigenvectors.
+        identity = torch.eye(rows.width, dtype=torch.float64, device=rows.device)
+        inverse = torch.linalg.solve_triangular(noisy_factor(gram, noise), noise * identity, upper=False)
+        return rows.mapped(inverse.t())
     values, vectors = torch.linalg.eigh(gram)
     return rows.mapped((vectors * _shrinkage(values, noise)) @ vectors.t())
 
@@ -68,7 +74,7 @@ def _shrinkage(values: Tensor, noise: float) -> Tensor:
 def second_moment(rows: FeatureRows, known: Tensor) -> Tensor:  # (k,) points -> (S, S) float64
     """Sum of phi phi^T, in float64."""
     gram = torch.zeros(rows.width, rows.width, dtype=torch.float64, device=rows.device)
-    for part in torch.split(known, 2048):
+    for part in torch.split(known, BLOCK):
         features = rows.side(part).double()
         gram.addmm_(features.t(), features)
     return gram

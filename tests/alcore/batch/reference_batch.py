@@ -111,11 +111,10 @@ def acs_random_features(features, size, noise, normals):
     """log(1 + v)/2 - (z^2 + v)/2 in units of the noise, one image and one draw at a time; normals (S, draws)."""
     train = features[size:]
     precision = train.T @ train / noise**2 + torch.eye(features.shape[1], dtype=features.dtype)
-    values, vectors = torch.linalg.eigh(precision)
-    root = vectors @ torch.diag(values.rsqrt()) @ vectors.T  # of the posterior covariance of the weights
+    root = torch.linalg.inv(torch.linalg.cholesky(precision)).T  # of the posterior covariance of the weights
     found = torch.zeros(len(features), normals.shape[1], dtype=features.dtype)
     for row, phi in enumerate(features):
-        variance = float(phi @ root @ root @ phi) / noise**2
+        variance = float(phi @ root @ root.T @ phi) / noise**2
         for draw in range(normals.shape[1]):
             z = float(phi @ root @ normals[:, draw]) / noise
             found[row, draw] = (math.log1p(variance) / 2 - (z**2 + variance) / 2) / math.sqrt(normals.shape[1])
