@@ -38,7 +38,7 @@ def array(path: str, device: str) -> Tensor:
     return torch.from_numpy(np.load(path)).to(device)
 
 
-def layers(network: dict[str, Any]) -> list[dict[str, Tensor | float]]:
+def layers(network: dict[str, Any]) -> list[dict[str, Any]]:
     """Weights (out, in), biases and factors of each linear layer, from the files a request names."""
     held = np.load(network["weights"])
     count = len(held.files) // 2
@@ -59,7 +59,11 @@ def by_alcore(request: dict[str, Any]) -> Callable[[], list[int]]:
     from benchmarks.tabular import network_of
 
     selection, mode, names = METHODS[request["method"]][0]
-    known = {"scale": Scale(), "posterior": Posterior("train", SIGMA), "acs": AcsRandomFeatures(WIDTH, SIGMA)}
+    known: dict[str, Any] = {
+        "scale": Scale(),
+        "posterior": Posterior("train", SIGMA),
+        "acs": AcsRandomFeatures(WIDTH, SIGMA),
+    }
     given: dict[str, Any] = {"features": array(request["inputs"], request["device"])}
     transforms = [known[name] for name in names]
     if request.get("network"):
