@@ -5,8 +5,9 @@
 256 of 100,000 images, 2,000 labelled; both get the gradients of a 512-512 network, sketched to 512 features. Every
 selection runs in a process of its own, so that its peak memory is its own; cpu_s are the seconds of transforms and
 selection together. bmdal_reg needs NumPy below 2: PYTHON is that of an environment with torch, numpy<2 and bmdal_reg.
-`identical` is None where picks are drawn. With --device cuda only alcore is measured, after one run that loads kernels,
-and wall_s is the figure.
+`identical` is None where picks are drawn; where float32 picks differ both select again from the features in float64,
+`identical_in_float64` (which the table then shows), and `float32_changes_picks` says whether alcore's own were other
+ones. With --device cuda only alcore is measured, after one run that loads kernels, and wall_s is the figure.
 """
 
 import argparse
@@ -106,6 +107,7 @@ def compare(method: str, ours: dict[str, Any], theirs: dict[str, Any] | None) ->
 def line_of(row: dict[str, Any]) -> str:
     """As printed."""
     shown = [f"{row['method']:<14}"]
+    row = {**row, "identical": row.get("identical_in_float64", row["identical"])}
     for key, width in (("ratio", 7), ("identical", 11), ("same_picks", 12), ("cpu_s", 8), ("bmdal_cpu_s", 8)):
         shown.append(f"{row.get(key)!s:>{width}}")
     shown += [f"{row['peak_mb']:9.0f}", f"{row.get('bmdal_peak_mb', 0):8.0f}"]
@@ -132,6 +134,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             "threads": options.threads,
             "device": options.device,
             "float64": options.float64,
+            "double": False,
         }
         print(f"{method} by alcore", file=sys.stderr, flush=True)
         ours = run("alcore", request, python=sys.executable)
@@ -140,6 +143,12 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             print(f"{method} by bmdal_reg", file=sys.stderr, flush=True)
             theirs = run("bmdal_reg", request, python=options.bmdal_python)
         rows.append(compare(method, ours, theirs))
+        if rows[-1]["identical"] is False and options.exact:
+            print(f"{method} by both, features in float64", file=sys.stderr, flush=True)
+            exact = {**request, "double": True}
+            picks = run("alcore", exact, python=sys.executable)["rows"]
+            rows[-1]["identical_in_float64"] = picks == run("bmdal_reg", exact, python=options.bmdal_python)["rows"]
+            rows[-1]["float32_changes_picks"] = picks != ours["rows"]
         print(line_of(rows[-1]), flush=True)
     return rows
 
@@ -160,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--float64", action="store_true", help="let bmdal_reg compute posteriors and max-det in float64"
     )
+    parser.add_argument("--no-exact", dest="exact", action="store_false", help="never select again in float64")
     options = parser.parse_args(arguments)
     if options.vs is not None and options.device != "cpu":
         parser.error("bmdal_reg is measured on the CPU alone")

@@ -64,7 +64,8 @@ def by_alcore(request: dict[str, Any]) -> Callable[[], list[int]]:
         "posterior": Posterior("train", SIGMA),
         "acs": AcsRandomFeatures(WIDTH, SIGMA),
     }
-    given: dict[str, Any] = {"features": array(request["inputs"], request["device"])}
+    inputs = array(request["inputs"], request["device"])
+    given: dict[str, Any] = {"features": inputs.double() if request["double"] else inputs}
     transforms = [known[name] for name in names]
     if request.get("network"):
         given = {"images": given["features"], "network": network_of(layers(request["network"]))}
@@ -89,6 +90,8 @@ def by_bmdal_reg(request: dict[str, Any]) -> Callable[[], list[int]]:
     selection, with_train, names, settings = METHODS[request["method"]][1]
     known = {"posterior": ("train", [SIGMA, None]), "acs": ("acs-rf", [WIDTH, SIGMA, None])}
     inputs = array(request["inputs"], request["device"])
+    if request["double"]:
+        inputs = inputs.double()
     size = request["size"]
     transforms = [known[name] for name in names]
     models: list[Any] = [None]

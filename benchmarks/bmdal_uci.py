@@ -148,6 +148,7 @@ class Bench:
             "threads": self._options.threads,
             "device": "cpu",
             "float64": True,
+            "double": False,
         }
         answer = self._workers[choice.package].ask(request)
         return torch.tensor(answer["rows"]), answer["cpu_s"]
