@@ -17,9 +17,9 @@ class Shortlist:
     bound: float
 
 
-def make_shortlist(scores: Tensor, *, size: int = SHORTLIST) -> Shortlist:  # (N,), -inf for what cannot be picked
+def make_shortlist(scores: Tensor, *, size: int | None = None) -> Shortlist:  # (N,), -inf for what cannot be picked
     """The largest scores; of several largest the lowest row is always among them."""
-    size = min(size, len(scores))
+    size = min(SHORTLIST if size is None else size, len(scores))
     best = torch.topk(scores, min(size + 1, len(scores)))
     points = best.indices[:size]
     bound = float(best.values[size]) if len(best.values) > size else -float("inf")

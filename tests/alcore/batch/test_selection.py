@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alcore.batch import METHODS, ahead, max_dist, select_batch
+from alcore.batch import METHODS, ahead, max_dist, select_batch, shortlist
 from tests.alcore.batch import reference_batch as reference
 
 SHAPES = {
@@ -103,6 +103,12 @@ def test_max_diag_takes_the_largest_diagonal_first():
     assert batch.scores.tolist() == [3, 3, 2]
 
 
+def test_bait_in_single_precision_compares_the_best_images_in_double():
+    features = draw(900, 0, 24, 0)[0] * torch.linspace(1, 24, 24, dtype=torch.float64).reciprocal()
+    exact = select_batch(features=features, count=90, selection="bait", noise=0.3)
+    assert select_batch(features=features.float(), count=90, selection="bait", noise=0.3).rows == exact.rows
+
+
 def test_random_is_a_sample_of_the_pool_that_depends_on_the_seed_alone():
     choices = {"features": torch.ones(50, 1), "train": [0, 7], "selection": "random", "count": 48}
     batch = select_batch(**choices, seed=4)
@@ -166,6 +172,32 @@ def test_lcmd_says_which_cluster_an_image_was_picked_from():
     batch = select_batch(features=features, train=[0, 3], count=1, selection="lcmd")
     assert batch.rows == (2,)
     assert batch.steps[0].details == {"cluster_sum": 5.0, "cluster_size": 2.0}
+
+
+@pytest.mark.parametrize("method", ["max_dist", "max_det"])
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_a_shortlist_that_is_too_short_only_takes_longer(monkeypatch, method, size):
+    monkeypatch.setattr(shortlist, "SHORTLIST", size)
+    features, train = draw(70, 6, 5, 4)
+    batch = select_batch(features=features, train=train, count=40, selection=method, mode="TP", noise=0.3)
+    rows, scores = twin(method, features, 70, train, 40, 0.3)
+    assert list(batch.rows) == rows
+    torch.testing.assert_close(batch.scores, torch.tensor(scores, dtype=torch.float64), rtol=1e-6, atol=1e-8)
+    alike = select_batch(features=torch.ones(40, 2), count=1, selection=method)
+    assert alike.rows == (0,)
+
+
+@pytest.mark.parametrize("method", ["lcmd", "max_dist"])
+def test_distances_that_cancel_in_single_precision_keep_their_digits(monkeypatch, method):
+    monkeypatch.setattr(shortlist, "SHORTLIST", 3)
+    features = (draw(40, 0, 3, 6)[0] / 100 + 1000).float()
+    batch = select_batch(features=features, count=20, selection=method)
+    exact = features.double() - features.double().mean(0)
+    kernel = exact @ exact.T
+    chosen = list(batch.rows)
+    for place in range(1, 20):
+        near = float(reference.distances(kernel)[chosen[place], chosen[:place]].min())
+        assert float(batch.scores[place]) == pytest.approx(near, rel=1e-6)
 
 
 def test_columns_that_were_not_foretold_are_formed_all_the_same(monkeypatch):
