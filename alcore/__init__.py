@@ -1,6 +1,7 @@
 """Active learning that looks ahead, in plain PyTorch: no web framework is needed to use it (docs/alcore.md)."""
 
 from alcore.acquisition.lookahead import look_ahead_scores, rank_after_answers, rank_now
+from alcore.batch import Batch, select_batch
 from alcore.fidelity import measure_fidelity
 from alcore.kernel import kernel_matrix
 from alcore.linearization import linearize, load_linearization, save_linearization
@@ -11,6 +12,7 @@ from alcore.simulation import simulate
 from alcore.training import TrainingOptions, train
 
 __all__ = [
+    "Batch",
     "TrainingOptions",
     "build_network",
     "choose_ridge",
@@ -26,6 +28,7 @@ __all__ = [
     "rank_now",
     "save_linearization",
     "save_network",
+    "select_batch",
     "simulate",
     "train",
 ]
