@@ -38,8 +38,9 @@ class Badge:
         return row, float(self.nearest[row])
 
     def label_(self, row: int) -> None:
-        """One more centre."""
-        self.nearest = torch.minimum(self.nearest, self.gradients.squared_distances(row))
+        """One more centre; before the first the distances were those to the origin."""
+        distances = self.gradients.squared_distances(row)
+        self.nearest = torch.minimum(self.nearest, distances) if self.chosen else distances
         self.chosen += 1
 
     def _generator(self) -> torch.Generator:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from alcore.acquisition.geometry import unit_rows
-from alcore.acquisition.selector import best_of
 
 FIRST_BLOCK, LARGEST_BLOCK = 16, 512  # candidates evaluated at once: few, since the first are likely to win
 RADIUS = 1.0
+ROUNDING = 64
 
 
 class MaxHerding:
@@ -45,15 +45,20 @@ class MaxHerding:
         open_rows = order[: int(candidates.sum())]
         exact = torch.full_like(self.bounds, -torch.inf)
         at, width = 0, FIRST_BLOCK
-        while at < len(open_rows) and self.bounds[open_rows[at]] >= exact.max():
+        while at < len(open_rows) and self.bounds[open_rows[at]] >= self._tied(exact):
             rows = open_rows[at : at + width]
             exact[rows] = self.bounds[rows] = self._gains(rows)
             at, width = at + width, min(2 * width, LARGEST_BLOCK)
-        return best_of(exact, candidates)
+        row = int((exact >= self._tied(exact)).nonzero()[0, 0])
+        return row, float(exact[row])
 
     def label_(self, row: int) -> None:
         """What is more similar to this image than to any label so far is covered better."""
         self.nearest = torch.maximum(self.nearest, self._similarities(torch.tensor([row]))[:, 0])
+
+    def _tied(self, exact: Tensor) -> Tensor:  # (N,) -> ()
+        """From here on gains are equal: copies of an image differ by the rounding of a matrix product."""
+        return exact.max() * (1 - ROUNDING * torch.finfo(exact.dtype).eps)
 
     def _gains(self, rows: Tensor) -> Tensor:  # (b,)
         return self.weights @ (self._similarities(rows) - self.nearest[:, None]).clamp_min_(0)

@@ -8,11 +8,11 @@ import torch
 
 from alcore.acquisition.herding import herding_order
 from alcore.acquisition.strategies import STRATEGIES
+from alcore.curves import Strategy
 from alcore.datasets import Preprocessing
 from alcore.linearization import linearize
 from alcore.network import build_network
 from alcore.posterior import NonFiniteError
-from alcore.curves import Strategy
 from alcore.simulation import Schedule, SimulationError, simulate
 from alcore.training import TrainingOptions, train
 
