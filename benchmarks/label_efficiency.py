@@ -45,12 +45,12 @@ from alcore.comparison import (
     wins_table,
 )
 from alcore.datasets import image_to_tensor
-from alcore.network import ImageNetwork, cache_activations, split_network
+from alcore.network import ImageNetwork, cache_activations, freeze_body_, split_network
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve
 from alcore.training import TrainingOptions
 from benchmarks.machine import describe_machine
-from benchmarks.pretraining import frozen_but_head, pretrained_network
+from benchmarks.pretraining import pretrained_network
 
 IMAGE_SIZE = 32
 STRATEGIES = ("lookahead-linear", "lookahead-network", "margin", "entropy", "random")
@@ -117,7 +117,7 @@ def task_of(data: LabelledImages, arguments: argparse.Namespace) -> Task:
     )
     images, labels = data.images[second], data.labels[second] - known
     if arguments.tuning == "head":
-        prefix, network = split_network(frozen_but_head(network))
+        prefix, network = split_network(freeze_body_(network))
         kept = cache_activations(prefix, images)
         images = kept if isinstance(kept, Tensor) else kept[torch.arange(len(kept))]
     return Task(images, labels, data.classes - known, network, report)

@@ -1,6 +1,5 @@
 """A network that was trained on other images: what a user starts from."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +59,3 @@ def pretrained_network(
     save_network(network, path, header=found)
     print(f"\rpretrained: {found}{'':40s}")
     return network, found
-
-
-def frozen_but_head(network: ImageNetwork) -> ImageNetwork:
-    """The same network, of which nothing but the head is trained."""
-    network.spec = replace(network.spec, freeze="all_but_head")
-    for stage in network.frozen_stages:
-        stage.requires_grad_(False)
-    return network

@@ -12,6 +12,7 @@ from alcore.network.dropout import dropout_outputs, dropped_features
 from alcore.network.freezing import (
     ActivationError,
     cache_activations,
+    freeze_body_,
     open_activations,
     rows_hash,
     split_network,
@@ -55,6 +56,7 @@ __all__ = [
     "dropped_features",
     "embeddings",
     "estimate_norm_statistics_",
+    "freeze_body_",
     "load_network",
     "network_names",
     "open_activations",
