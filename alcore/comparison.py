@@ -1,7 +1,7 @@
 """Strategies side by side on one set of labelled images: same splits, same first labels, same seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -10,7 +10,10 @@ from torch import Tensor
 
 from alcore.datasets import Progress
 from alcore.metrics import area_under_curve, labels_to_reach, t_interval
+from alcore.network import ImageNetwork
 from alcore.simulation import Curve, LookAheadForm, Schedule, SimulationError, Strategy, simulate
+from alcore.simulation.study import GROWTH
+from alcore.training import TrainingOptions
 
 BASELINE = "random"
 
@@ -45,13 +48,21 @@ CONTENDERS = tuple(
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides a comparison, the images and the code aside. Raises SimulationError for fewer than one of each."""
+    """What decides a comparison, the images and the code aside.
+
+    `first` labels are given in herding order before the first training, None: as the app does; each next training comes
+    at `growth` times as many. `pool` images are drawn from those not held out, None: all. Raises SimulationError for
+    fewer than one of each.
+    """
 
     contenders: tuple[Contender, ...]
     seeds: int
     labels: int
     held_out: int
     pool: int | None = None
+    first: int | None = None
+    growth: float = GROWTH
+    training: TrainingOptions = field(default_factory=TrainingOptions)
 
     def __post_init__(self) -> None:
         if not self.contenders or min(self.seeds, self.labels, self.held_out) < 1:
@@ -59,6 +70,13 @@ class Plan:
                 f"a comparison needs strategies, seeds, labels and held-out images: got {len(self.contenders)}, "
                 f"{self.seeds}, {self.labels} and {self.held_out}"
             )
+        if (self.first is not None and self.first < 1) or self.growth <= 1:
+            raise SimulationError(f"trainings begin at 1 label or more and grow: got {self.first} and {self.growth}")
+
+    def schedule(self, classes: int) -> Schedule:
+        """When networks are trained, for K classes."""
+        first = Schedule.of_the_app(classes).first if self.first is None else self.first
+        return Schedule(first=first, growth=self.growth)
 
 
 def compare(
@@ -67,18 +85,20 @@ def compare(
     *,
     classes: int,
     plan: Plan,
+    start: ImageNetwork | None = None,
     kept: Sequence[Curve] = (),
     keep: Callable[[list[Curve]], None] | None = None,
     progress: Progress | None = None,
 ) -> list[Curve]:
     """Run every contender with every seed, seed by seed, so that a stopped comparison has whole ones.
 
-    `keep` is given all curves so far, the unfinished one last, after every label; `kept` are those of an earlier start.
-    Raises SimulationError.
+    Networks are trained from scratch, or from `start`; for one that is cut behind frozen layers `images` are their
+    activations. `keep` is given all curves so far, the unfinished one last, after every label; `kept` are those of an
+    earlier start. Raises SimulationError.
     """
     curves = [curve for curve in kept if curve.seed < plan.seeds and contender_of(curve) in plan.contenders]
     total = plan.seeds * len(plan.contenders)
-    schedule = Schedule.of_the_app(classes)
+    schedule = plan.schedule(classes)
     for number, (seed, contender) in enumerate((s, c) for s in range(plan.seeds) for c in plan.contenders):
         mine = next((curve for curve in curves if (curve.seed, contender_of(curve)) == (seed, contender)), None)
         others = [curve for curve in curves if curve is not mine]
@@ -95,6 +115,8 @@ def compare(
             initial=min(schedule.first, plan.labels),
             seed=seed,
             schedule=schedule,
+            training=plan.training,
+            start=start,
             resume=mine,
             checkpoint=None if keep is None else _keeping(keep, others),
             progress=None if progress is None else _part_of(progress, number, total, f"seed {seed}, {contender.name}"),
@@ -166,6 +188,26 @@ def _summary_of(
     }
 
 
+def pairwise_wins(curves: Sequence[Curve]) -> dict[str, dict[str, float]]:
+    """By strategy and rival: the share of common seeds in which the strategy's area is larger, ties counting half.
+
+    Strategies in descending order of their mean share; pairs without a common seed are left out. Source: the penalty
+    matrix of Ash et al. 2020, arXiv 1906.03671, as shares.
+    """
+    areas: dict[str, dict[int, float]] = {}
+    for curve in curves:
+        area = area_under_curve(curve.labels, curve.accuracies)
+        areas.setdefault(contender_of(curve).name, {})[curve.seed] = area
+    wins: dict[str, dict[str, float]] = {name: {} for name in areas}
+    for name, own in areas.items():
+        for rival, other in areas.items():
+            seeds = sorted(own.keys() & other.keys())
+            if name != rival and seeds:
+                won = [1.0 if own[seed] > other[seed] else 0.5 if own[seed] == other[seed] else 0.0 for seed in seeds]
+                wins[name][rival] = float(np.mean(won))
+    return dict(sorted(wins.items(), key=lambda item: -float(np.mean(list(item[1].values()) or [0.0]))))
+
+
 def interval(values: Sequence[float]) -> list[float] | None:
     """95 %; None for a single seed, which has no interval."""
     return None if len(values) < 2 else list(t_interval(values))
@@ -173,12 +215,23 @@ def interval(values: Sequence[float]) -> list[float] | None:
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The summary as lines of text, the largest area first."""
-    lines = [f"{'strategy':18s} {'area':>7s} {'95 % interval':>17s} {'end':>7s} {'95 % interval':>17s} {'labels':>7s}"]
+    lines = [f"{'strategy':20s} {'area':>7s} {'95 % interval':>17s} {'end':>7s} {'95 % interval':>17s} {'labels':>7s}"]
     for name, row in sorted(results.items(), key=lambda item: -item[1]["auc"]):
         area, end = ("{:.4f} .. {:.4f}".format(*row[key]) if row[key] else "one seed" for key in ("auc_ci", "final_ci"))
         labels = "never" if row["labels_to_match_random"] is None else f"{row['labels_to_match_random']:.0f}"
-        lines.append(f"{name:18s} {row['auc']:7.4f} {area:>17s} {row['final']:7.4f} {end:>17s} {labels:>7s}")
+        lines.append(f"{name:20s} {row['auc']:7.4f} {area:>17s} {row['final']:7.4f} {end:>17s} {labels:>7s}")
     return "\n".join([*lines, "labels: needed to reach the accuracy random has at the end"])
+
+
+def wins_table(wins: Mapping[str, Mapping[str, float]]) -> str:
+    """Pairwise wins as lines of text, in percent of the seeds: the strategy of the line against that of the column."""
+    names = list(wins)
+    width = max([8, *(len(name) for name in names)])
+    lines = [f"{'wins, %':{width}s} " + " ".join(f"{place:>4d}" for place in range(1, len(names) + 1))]
+    for place, name in enumerate(names, start=1):
+        cells = [f"{100 * wins[name][rival]:4.0f}" if rival in wins[name] else "   ." for rival in names]
+        lines.append(f"{name:{width}s} {' '.join(cells)}  {place}")
+    return "\n".join(lines)
 
 
 def to_json(curves: Sequence[Curve]) -> list[dict[str, Any]]:

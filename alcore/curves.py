@@ -16,6 +16,15 @@ Strategy = Literal[
     "error_reduction",
     "variance_reduction",
     "epig",
+    "bald",
+    "ll4al",
+    "core_set",
+    "badge",
+    "typiclust",
+    "prob_cover",
+    "max_herding",
+    "uncertainty_herding",
+    "lcmd",
 ]
 
 

@@ -43,7 +43,7 @@ def leave_one_out_accuracy(posterior: Posterior) -> float | None:
     Optimistic where the network was trained on these labels. Raises EstimateError in regression.
     Source: Rasmussen and Williams 2006, equations 5.10 to 5.12.
     """
-    rows, targets, predictions = _left_out(posterior)
+    rows, targets, predictions = left_out_predictions(posterior)
     return float((predictions.argmax(1) == targets.argmax(1)).double().mean()) if rows else None
 
 
@@ -56,7 +56,7 @@ def suspicious_labels(posterior: Posterior, *, top: int) -> tuple[SuspiciousLabe
     """
     if top < 1:
         raise EstimateError(f"{top} suspicious labels were asked for")
-    rows, targets, predictions = _left_out(posterior)
+    rows, targets, predictions = left_out_predictions(posterior)
     distances = (targets - predictions).norm(dim=1)
     given, predicted = targets.argmax(1), predictions.argmax(1)
     wrong = (given != predicted).nonzero()[:, 0]
@@ -67,7 +67,7 @@ def suspicious_labels(posterior: Posterior, *, top: int) -> tuple[SuspiciousLabe
     )
 
 
-def _left_out(posterior: Posterior) -> tuple[list[int], Tensor, Tensor]:
+def left_out_predictions(posterior: Posterior) -> tuple[list[int], Tensor, Tensor]:
     """Labelled rows, their mean labels (n, K) and what is predicted without each image's own."""
     if posterior.classes < 2:
         raise EstimateError(f"classes are compared: {posterior.classes} output has none")

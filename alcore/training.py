@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,23 @@ PROBE_PATIENCE = 10  # steps without a gain of one per cent end the probe: a con
 DEEP_SHARE = 0.1  # of the learning rate: torchvision's deep networks leave what they know, or diverge, at small_cnn's
 KEEP = 0.5
 Strength = Literal["gentle", "medium", "strong"]
+
+
+class Companion(Protocol):
+    """A module trained beside a network, by the network's own steps: what it asks for enters the loss."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained with the network's weights."""
+
+    def losses(
+        self,
+        module: ImageNetwork,
+        images: Tensor,  # (b, C, H, W)
+        targets: Tensor,  # (b, K)
+        *,
+        share: float,
+    ) -> tuple[Tensor, Tensor]:
+        """The network's mean loss, and the companion's own to add to it, when `share` of all steps are done."""
 
 
 class TrainingDataError(ValueError):
@@ -136,10 +153,13 @@ def train(
     targets: Tensor,  # (n, K)
     *,
     options: TrainingOptions,
+    companion: Companion | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainingReport:
     """Fit the module in place by squared loss, the same for the same seed; leave it in eval mode.
+
+    A `companion` is trained in the same steps of fine-tuning; reported losses are the network's own.
 
     `should_stop` is asked after every step; when it says so, the report's `stopped` is true and the weights are those
     of that moment. Images are read batch by batch. Raises TrainingDataError (OneAnswerError among them),
@@ -154,7 +174,7 @@ def train(
         _probe_head(module, images, smoothed, steps=STRENGTHS[options.strength].probe_steps)
         energy = float(torch.linalg.vector_norm(smoothed - outputs(module, images), dim=1).mean())
         module.train()
-        losses, steps, stopped = _fine_tune(module, images, smoothed, options, progress, should_stop)
+        losses, steps, stopped = _fine_tune(module, images, smoothed, options, companion, progress, should_stop)
         module.eval()
         fitted = accuracy(outputs(module, images), targets.argmax(dim=1))
     return TrainingReport(tuple(losses), steps, fitted, energy, stopped)
@@ -239,6 +259,7 @@ def _fine_tune(
     images: ImageRows,
     targets: Tensor,
     options: TrainingOptions,
+    companion: Companion | None,
     progress: Progress | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[list[float], int, bool]:
@@ -246,6 +267,7 @@ def _fine_tune(
     batches = math.ceil(len(images) / options.batch_size)
     total = max(options.epochs * batches, options.minimum_steps)
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trainable += [] if companion is None else list(companion.parameters())
     optimizer = torch.optim.AdamW(trainable, lr=_peak_rate(module, options), weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_peak(step, total))
     generator = torch.Generator().manual_seed(options.seed)
@@ -257,7 +279,12 @@ def _fine_tune(
         order = torch.randperm(len(images), generator=generator)
         for rows in torch.split(order, options.batch_size)[: total - steps]:
             batch = _shifted(images[rows], shift, generator)
-            total_loss += _step(optimizer, _squared_loss(module(batch), targets[rows])) * len(rows)
+            if companion is None:
+                total_loss += _step(optimizer, _squared_loss(module(batch), targets[rows])) * len(rows)
+            else:
+                own, extra = companion.losses(module, batch, targets[rows], share=steps / total)
+                _step(optimizer, own + extra)
+                total_loss += own.item() * len(rows)
             seen += len(rows)
             schedule.step()
             steps += 1

@@ -1,13 +1,19 @@
 """How many labels a strategy saves: accuracy on held-out images over the number of labels.
 
     python -m benchmarks.label_efficiency --data digits|PATH.zip --seeds 5 --labels 200 --json FILE [--pool-size N]
+    python -m benchmarks.label_efficiency --data PATH.zip --protocol pretrained --tuning head|all --json FILE ...
 
 The loop of the app runs against known labels (alcore.simulation). Every strategy sees the same splits, the same first
-labels (herding) and networks from the same seeds. The headline accuracy is that of a network trained from scratch on
-the labels so far, at the label counts at which the app trains; the linear model's is reported beside it. auc is the
-mean of that curve over the label range; intervals are Student's over seeds, 95 %. labels_to_match_random is where the
-mean curve first reaches the mean accuracy random has at the end. What has run is kept in FILE.partial: the same command
-goes on where it was stopped. FILE.png holds the curves.
+labels (herding) and networks from the same seeds. The headline accuracy is that of a network trained on the labels so
+far, at the label counts at which the app trains; the linear model's is reported beside it. auc is the mean of that
+curve over the label range; intervals are Student's over seeds, 95 %. labels_to_match_random is where the mean curve
+first reaches the mean accuracy random has at the end. pairwise_wins: the share of seeds in which the strategy of the
+line has the larger area. What has run is kept in FILE.partial: the same command goes on where it was stopped. FILE.png
+holds the curves.
+
+scratch: small_cnn, from scratch each time. pretrained: a network is trained once on the first half of the classes
+(kept beside FILE), then the other half is labelled from --first labels on; head: a new linear head on its features;
+all: a new head and all weights, by the gentle strength. --strategies all runs everything there is.
 
 PATH.zip holds one folder a class. The digits are scikit-learn's scans of handwriting.
 """
@@ -17,7 +23,7 @@ import io
 import json
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,11 +32,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alcore.comparison import Contender, Plan, compare, from_json, summarise, table, to_json
+from alcore.comparison import (
+    CONTENDERS,
+    Contender,
+    Plan,
+    compare,
+    from_json,
+    pairwise_wins,
+    summarise,
+    table,
+    to_json,
+    wins_table,
+)
 from alcore.datasets import image_to_tensor
+from alcore.network import ImageNetwork, cache_activations, freeze_body_, split_network
 from alcore.plotting import learning_curves_png
-from alcore.simulation import Curve, Schedule
+from alcore.simulation import Curve
+from alcore.training import TrainingOptions
 from benchmarks.machine import describe_machine
+from benchmarks.pretraining import pretrained_network
 
 IMAGE_SIZE = 32
 STRATEGIES = ("lookahead-linear", "lookahead-network", "margin", "entropy", "random")
@@ -70,18 +90,71 @@ def images_of_zip(path: Path) -> LabelledImages:
     return LabelledImages(path.stem, torch.stack(pictures), labels, len(classes))
 
 
-def settings_of(data: LabelledImages, arguments: argparse.Namespace) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Task:
+    """What is labelled, and the network it starts from; None: from scratch."""
+
+    images: Tensor  # (N, C, H, W), or activations (N, ...) behind frozen layers
+    labels: Tensor  # (N,)
+    classes: int
+    start: ImageNetwork | None = None
+    pretraining: dict[str, Any] | None = None
+
+
+def task_of(data: LabelledImages, arguments: argparse.Namespace) -> Task:
+    """All of the data from scratch, or its second half of classes with a network that knows the first."""
+    if arguments.protocol == "scratch":
+        return Task(data.images, data.labels, data.classes)
+    known = data.classes // 2
+    first, second = data.labels < known, data.labels >= known
+    network, report = pretrained_network(
+        data.images[first],
+        data.labels[first],
+        classes=known,
+        name=arguments.network,
+        epochs=arguments.pretraining_epochs,
+        path=arguments.json.with_name(f"{arguments.json.stem}.{arguments.network}.safetensors"),
+    )
+    images, labels = data.images[second], data.labels[second] - known
+    if arguments.tuning == "head":
+        prefix, network = split_network(freeze_body_(network))
+        kept = cache_activations(prefix, images)
+        images = kept if isinstance(kept, Tensor) else kept[torch.arange(len(kept))]
+    return Task(images, labels, data.classes - known, network, report)
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """From scratch as the app trains; a pretrained network is fine-tuned gently, from --first labels on."""
+    names = [contender.name for contender in CONTENDERS] if arguments.strategies == ["all"] else arguments.strategies
+    pretrained = arguments.protocol == "pretrained"
+    gentle = TrainingOptions(strength="gentle", epochs=30, minimum_steps=300, learning_rate=arguments.learning_rate)
+    return Plan(
+        contenders=tuple(Contender.named(name) for name in names),
+        seeds=arguments.seeds,
+        labels=arguments.labels,
+        held_out=arguments.held_out,
+        pool=arguments.pool_size,
+        first=arguments.first or (10 if pretrained else None),
+        training=gentle if pretrained else TrainingOptions(),
+    )
+
+
+def settings_of(data: LabelledImages, task: Task, plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that decides the figures, the code aside."""
+    pretrained = task.start is not None
     return {
         "data": data.name,
-        "images": len(data.images),
-        "pool": min(len(data.images) - arguments.held_out, arguments.pool_size or len(data.images)),
-        "held_out": arguments.held_out,
-        "labels": arguments.labels,
-        "seeds": arguments.seeds,
-        "strategies": arguments.strategies,
-        "checkpoints": list(Schedule.of_the_app(data.classes).counts(arguments.labels)),
-        "network": "small_cnn, 32 px, from scratch",
+        "images": len(task.images),
+        "pool": min(len(task.images) - plan.held_out, plan.pool or len(task.images)),
+        "held_out": plan.held_out,
+        "labels": plan.labels,
+        "seeds": plan.seeds,
+        "strategies": [contender.name for contender in plan.contenders],
+        "checkpoints": list(plan.schedule(task.classes).counts(plan.labels)),
+        "network": f"{arguments.network}, {IMAGE_SIZE} px, "
+        + (f"pretrained on the other classes, {arguments.tuning} tuned" if pretrained else "from scratch"),
+        "training": asdict(plan.training),
+        "pretraining": task.pretraining,
         "threads": arguments.threads,
     }
 
@@ -107,9 +180,15 @@ def write_runs(partial: Path, settings: dict[str, Any], curves: list[Curve]) -> 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Accuracy over the number of labels, by strategy.")
     parser.add_argument("--data", required=True, metavar="digits|PATH.zip")
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
+    parser.add_argument("--protocol", choices=("scratch", "pretrained"), default="scratch")
+    parser.add_argument("--tuning", choices=("head", "all"), default="head", help="what a pretrained network learns")
+    parser.add_argument("--network", default="small_cnn", help="which network is pretrained; scratch takes small_cnn")
+    parser.add_argument("--pretraining-epochs", type=int, default=20)
+    parser.add_argument("--learning-rate", type=float, default=None, help="of fine-tuning (default: the strength's)")
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), help="names, or all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=int, default=200)
+    parser.add_argument("--first", type=int, default=None, help="labels before the first training and the first choice")
     parser.add_argument("--pool-size", type=int, default=None, help="images in the pool (default: all not held out)")
     parser.add_argument("--held-out", type=int, default=500, help="images kept for measuring accuracy")
     parser.add_argument("--threads", type=int, default=1)
@@ -119,6 +198,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--data takes 'digits' or a zip file, {arguments.data} is neither")
     if arguments.seeds < 1 or arguments.held_out < 1:
         parser.error("--seeds and --held-out must be at least 1")
+    if arguments.protocol == "scratch" and arguments.network != "small_cnn":
+        parser.error("--protocol scratch trains small_cnn")
     return arguments
 
 
@@ -126,26 +207,23 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     data = digits() if arguments.data == "digits" else images_of_zip(Path(arguments.data))
+    plan = plan_of(arguments)
+    task = task_of(data, arguments)
     partial = arguments.json.with_name(arguments.json.name + ".partial")
-    settings = settings_of(data, arguments)
+    settings = settings_of(data, task, plan, arguments)
     curves = compare(
-        data.images,
-        data.labels,
-        classes=data.classes,
-        plan=Plan(
-            contenders=tuple(Contender.named(name) for name in arguments.strategies),
-            seeds=arguments.seeds,
-            labels=arguments.labels,
-            held_out=arguments.held_out,
-            pool=arguments.pool_size,
-        ),
+        task.images,
+        task.labels,
+        classes=task.classes,
+        plan=plan,
+        start=task.start,
         kept=runs_so_far(partial, settings),
         keep=lambda curves: write_runs(partial, settings, curves),
         progress=lambda share, words: print(f"\r{share:6.1%} {words:70s}", end="", file=sys.stderr, flush=True),
     )
-    results = summarise(curves)
-    print(f"\n{table(results)}")
-    report = {"machine": describe_machine(), "settings": settings, data.name: results}
+    results, wins = summarise(curves), pairwise_wins(curves)
+    print(f"\n{table(results)}\n\n{wins_table(wins)}")
+    report = {"machine": describe_machine(), "settings": settings, data.name: results, "pairwise_wins": wins}
     arguments.json.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     arguments.json.with_suffix(".png").write_bytes(learning_curves_png(results, title=data.name))
     partial.unlink(missing_ok=True)

@@ -8,9 +8,11 @@ from alcore.network.building import (
     network_names,
 )
 from alcore.network.classifiers import ImageSizeError
+from alcore.network.dropout import dropout_outputs, dropped_features
 from alcore.network.freezing import (
     ActivationError,
     cache_activations,
+    freeze_body_,
     open_activations,
     rows_hash,
     split_network,
@@ -23,9 +25,11 @@ from alcore.network.image_network import (
     ImageNetwork,
     NetworkOutputError,
     NetworkSpec,
+    embeddings,
     outputs,
     weights_hash,
 )
+from alcore.network.loss_prediction import LossPrediction, predicted_losses
 from alcore.network.norm_statistics import estimate_norm_statistics_
 from alcore.network.pretrained import DownloadError, WeightsFileError
 from alcore.network.saving import NetworkFileError, load_network, save_network
@@ -39,6 +43,7 @@ __all__ = [
     "FreezeError",
     "ImageNetwork",
     "ImageSizeError",
+    "LossPrediction",
     "NetworkFileError",
     "NetworkOutputError",
     "NetworkSpec",
@@ -47,11 +52,16 @@ __all__ = [
     "build_network",
     "cache_activations",
     "default_preprocessing",
+    "dropout_outputs",
+    "dropped_features",
+    "embeddings",
     "estimate_norm_statistics_",
+    "freeze_body_",
     "load_network",
     "network_names",
     "open_activations",
     "outputs",
+    "predicted_losses",
     "rows_hash",
     "save_network",
     "split_network",

@@ -54,6 +54,14 @@ def with_new_head(module: ImageNetwork, *, classes: int, seed: int) -> ImageNetw
     return copied.eval()
 
 
+def freeze_body_(module: ImageNetwork) -> ImageNetwork:
+    """From now on nothing but the head is trained; the same module, changed in place, is returned."""
+    module.spec = replace(module.spec, freeze="all_but_head")
+    for stage in module.frozen_stages:
+        stage.requires_grad_(False)
+    return module.train(module.training)
+
+
 def cache_activations(
     prefix: nn.Module,
     images: ImageRows,  # (N, C, H, W)

@@ -166,6 +166,17 @@ def outputs(
     return found
 
 
+@torch.no_grad()
+def embeddings(module: ImageNetwork, images: ImageRows) -> Tensor:  # (N, C, H, W) -> (N, width)
+    """What the head reads for every image, in eval mode; the module's own mode is put back."""
+    was_training = module.training
+    module.eval()
+    try:
+        return torch.cat([module.penultimate(images[rows]) for rows in batch_rows(images)])
+    finally:
+        module.train(was_training)
+
+
 def _check_outputs(module: nn.Module, found: Tensor, images: int) -> None:
     classes = module.spec.classes if isinstance(module, ImageNetwork) else found.shape[-1]
     if found.shape != (images, classes):

@@ -1,13 +1,29 @@
 """Strategies compared alike: the same splits and seeds, means and intervals by their definitions."""
 
+import dataclasses
 import json
 
 import pytest
 
-from alcore.comparison import Contender, Plan, compare, from_json, interval, split, summarise, table, to_json
+from alcore.acquisition.strategies import STRATEGIES
+from alcore.comparison import (
+    CONTENDERS,
+    Contender,
+    Plan,
+    compare,
+    from_json,
+    interval,
+    pairwise_wins,
+    split,
+    summarise,
+    table,
+    to_json,
+    wins_table,
+)
 from alcore.metrics import area_under_curve, t_interval
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve, SimulationError
+from alcore.training import TrainingOptions
 from tests.alcore.test_simulation import bars
 
 TWO = (Contender("lookahead"), Contender("random"))
@@ -112,3 +128,33 @@ def test_a_comparison_of_nothing_is_refused():
 
 def test_the_picture_is_a_png_with_a_line_a_strategy():
     assert learning_curves_png(summarise(CURVES), title="bars").startswith(b"\x89PNG")
+
+
+def test_wins_are_shares_of_the_seeds_two_strategies_have_in_common_and_ties_count_half():
+    third = [curve("margin", 0, (0.5, 0.6, 0.8)), curve("margin", 7, (0.9, 0.9, 0.9))]
+    wins = pairwise_wins([*CURVES, *third])
+    assert wins["lookahead-linear"] == {"random": 1.0, "margin": 1.0}
+    assert wins["random"] == {"lookahead-linear": 0.0, "margin": 0.5}
+    assert wins["margin"] == {"lookahead-linear": 0.0, "random": 0.5}
+    assert next(iter(wins)) == "lookahead-linear"
+    lines = wins_table(wins).splitlines()
+    assert lines[1].split() == ["lookahead-linear", ".", "100", "100", "1"]
+    assert pairwise_wins([curve("margin", 1, (0.5, 0.6, 0.8)), CURVES[2]]) == {"margin": {}, "random": {}}
+
+
+def test_every_strategy_of_the_registry_is_a_contender_by_the_same_name():
+    assert {contender.name for contender in CONTENDERS} == set(STRATEGIES)
+
+
+def test_a_plan_decides_when_and_how_networks_are_trained():
+    images, labels = bars(40, seed=0)
+    quick = TrainingOptions(epochs=1, minimum_steps=2)
+    plan = Plan((Contender("random"),), seeds=1, labels=9, held_out=9, first=4, growth=2.0, training=quick)
+    [found] = compare(images, labels, classes=3, plan=plan)
+    assert found.labels == (4, 8, 9)
+    again = dataclasses.replace(plan, training=dataclasses.replace(quick, minimum_steps=60))
+    assert compare(images, labels, classes=3, plan=again)[0].accuracies != found.accuracies
+    with pytest.raises(SimulationError, match="trainings begin at 1 label or more and grow: got 4 and 1"):
+        dataclasses.replace(plan, growth=1)
+    with pytest.raises(SimulationError, match="got 0 and 2"):
+        dataclasses.replace(plan, first=0)

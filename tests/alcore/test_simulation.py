@@ -1,19 +1,22 @@
 """The loop asks for what its formulas say, one label at a time, and measures every strategy alike."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
 
 from alcore.acquisition.herding import herding_order
+from alcore.acquisition.strategies import STRATEGIES
+from alcore.curves import Strategy
 from alcore.datasets import Preprocessing
 from alcore.linearization import linearize
 from alcore.network import build_network
 from alcore.posterior import NonFiniteError
-from alcore.simulation import SCORES, Schedule, SimulationError, simulate
+from alcore.simulation import Schedule, SimulationError, simulate
 from alcore.training import TrainingOptions, train
 
-ALL_STRATEGIES = ("lookahead", "random", *SCORES)
+ALL_STRATEGIES = get_args(Strategy)
 QUICK = TrainingOptions(epochs=1, minimum_steps=3)
 LATE = Schedule(first=1000)
 
@@ -228,14 +231,14 @@ def test_every_strategy_labels_each_image_once(strategy):
 
 
 def test_a_strategy_that_does_not_exist_is_refused_with_those_that_do():
-    with pytest.raises(SimulationError, match="no strategy 'best'; there are lookahead, random, margin"):
+    with pytest.raises(SimulationError, match="no strategy 'best'; there are lookahead, margin, entropy, random"):
         run(strategy="best")
 
 
 @pytest.mark.parametrize("stopped_after", [2, 6, 7, 9])
 @pytest.mark.parametrize("pool", [24, 40])
 def test_a_run_that_was_stopped_goes_on_to_the_same_curve(pool, stopped_after, monkeypatch):
-    monkeypatch.setattr("alcore.simulation.RIDGE_EVERY", 2)
+    monkeypatch.setattr("alcore.simulation.loop.RIDGE_EVERY", 2)
     options = {"pool": pool, "pairwise_limit": 24, "sketch_size": 32, "budget": 12}
     kept = []
     whole = run(**options, checkpoint=kept.append)
@@ -298,8 +301,11 @@ def test_a_curve_of_other_images_is_refused():
 
 
 def test_scores_that_are_no_numbers_stop_a_run(monkeypatch):
-    monkeypatch.setitem(SCORES, "margin", lambda posterior, _: torch.full((posterior.size,), torch.nan))
-    with pytest.raises(NonFiniteError, match="not a number"):
+    broken = dataclasses.replace(
+        STRATEGIES["margin"], scores=lambda situation, _: torch.full((situation.size,), torch.nan)
+    )
+    monkeypatch.setitem(STRATEGIES, "margin", broken)
+    with pytest.raises(NonFiniteError, match="score of nan"):
         run(strategy="margin")
 
 

@@ -1,0 +1,88 @@
+"""How far images are from each other: in an embedding, under a kernel, or as gradients of the last layer."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+BLOCK = 512
+
+
+class Geometry(Protocol):
+    """Squared distances from one image to all, in float64: near-duplicates must not cancel to noise."""
+
+    def __len__(self) -> int:
+        """Images, N."""
+
+    def squared_norms(self) -> Tensor:  # (N,)
+        """Squared distances from the origin."""
+
+    def squared_distances(self, row: int) -> Tensor:  # (N,)
+        """From one image to every image; exactly 0 to itself."""
+
+
+class Embedded:
+    """Euclidean distances of rows; O(N D) an image."""
+
+    def __init__(self, embeddings: Tensor) -> None:  # (N, D)
+        self.embeddings = embeddings.double()
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def squared_norms(self) -> Tensor:  # (N,)
+        """||x||^2."""
+        return self.embeddings.square().sum(1)
+
+    def squared_distances(self, row: int) -> Tensor:  # (N,)
+        """||x - x_row||^2, from the differences themselves."""
+        return (self.embeddings - self.embeddings[row]).square_().sum(1)
+
+
+class Kernelled:
+    """Distances in a kernel's feature space: k(x, x) + k(y, y) - 2 k(x, y), never below 0; O(N) an image."""
+
+    def __init__(self, kernel: Tensor) -> None:  # (N, N)
+        self.kernel = kernel
+        self.diagonal = kernel.diagonal().double()
+
+    def __len__(self) -> int:
+        return len(self.kernel)
+
+    def squared_norms(self) -> Tensor:  # (N,)
+        """k(x, x)."""
+        return self.diagonal.clamp_min(0)
+
+    def squared_distances(self, row: int) -> Tensor:  # (N,)
+        """In float64, from the kernel as it is given."""
+        distances = (self.diagonal + self.diagonal[row] - 2 * self.kernel[row].double()).clamp_min_(0)
+        distances[row] = 0
+        return distances
+
+
+class LastLayerGradients:
+    """Distances of the outer products r x^T of residuals (N, K) and embeddings (N, D), which are never formed."""
+
+    def __init__(self, residuals: Tensor, embeddings: Tensor) -> None:
+        self.residuals, self.embeddings = residuals.double(), embeddings.double()
+        self.norms = self.residuals.square().sum(1) * self.embeddings.square().sum(1)
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+    def squared_norms(self) -> Tensor:  # (N,)
+        """||r||^2 ||x||^2."""
+        return self.norms
+
+    def squared_distances(self, row: int) -> Tensor:  # (N,)
+        """||r x^T - r' x'^T||^2 from inner products in float64."""
+        inner = (self.residuals @ self.residuals[row]) * (self.embeddings @ self.embeddings[row])
+        distances = (self.norms + self.norms[row] - 2 * inner).clamp_min_(0)
+        distances[row] = 0
+        return distances
+
+
+def unit_rows(embeddings: Tensor) -> Tensor:  # (N, D) -> (N, D)
+    """Rows of length 1; a row of zeros stays where it is."""
+    norms = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+    return embeddings / torch.where(norms > 0, norms, 1)

@@ -1,0 +1,23 @@
+"""Strategies that choose by what is labelled already: a state that takes one more label at a time."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Selector(Protocol):
+    """What one strategy remembers between labels; a label is an update, not a new start."""
+
+    def choose(self, candidates: Tensor) -> tuple[int, float]:  # (N,) bool
+        """The best candidate and its score, ties to the lower row; there must be one."""
+
+    def label_(self, row: int) -> None:
+        """This image has a label now, whoever chose it."""
+
+
+def best_of(scores: Tensor, candidates: Tensor) -> tuple[int, float]:  # (N,), (N,) bool
+    """The candidate of the largest score, the lowest row among equals, and that score."""
+    masked = scores.masked_fill(~candidates, -torch.inf)
+    row = int((masked == masked.max()).nonzero()[0, 0])
+    return row, float(masked[row])

@@ -1,0 +1,7 @@
+"""The whole loop against known labels, without the web: what a strategy is worth before a person labels anything."""
+
+from alcore.curves import Curve, LookAheadForm, SimulationError, Strategy
+from alcore.simulation.loop import simulate
+from alcore.simulation.study import Schedule, Study
+
+__all__ = ["Curve", "LookAheadForm", "Schedule", "SimulationError", "Strategy", "Study", "simulate"]
