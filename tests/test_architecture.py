@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("alcore", "annotator", "config", "benchmarks", "tests")
 LONGEST_FILE = 450

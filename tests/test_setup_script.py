@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent
 FAKE_PYTHON = """#!/bin/sh
 echo "$*" >>"$CALLS"

@@ -14,6 +14,8 @@ from kombu import Connection, Exchange, Queue
 
 from config.broker import QueueNameError, message_names, put_message, remove_unfinished, take_message
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 READER = """
 import socket, sys

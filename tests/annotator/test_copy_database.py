@@ -15,6 +15,8 @@ import pytest
 from benchmarks.running_services import find_program, fresh_database
 from tests.conftest import make_picture
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 # What a person who takes the copy over would see: every row of every table, and the id that comes next.
 DESCRIBE = """

@@ -12,6 +12,8 @@ from annotator.importing import pictures
 from annotator.importing.pictures import UnusableFileError, check_picture
 from tests.conftest import make_picture
 
+pytestmark = pytest.mark.once
+
 
 def encoded(picture: Picture.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()

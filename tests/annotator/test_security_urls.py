@@ -18,6 +18,8 @@ from annotator.importing.pictures import UnusableFileError
 from tests.annotator.web_servers import WebServer, body, raw, redirect, status, web_server
 from tests.conftest import make_picture
 
+pytestmark = pytest.mark.once
+
 PRIVATE = [
     "127.0.0.1",
     "127.8.9.1",

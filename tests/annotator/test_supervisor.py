@@ -18,6 +18,8 @@ from benchmarks.processes import free_port
 from config import children, supervisor, threads
 from config.supervisor import StartError
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # Children that write their process id, then sleep; the second ignores polite requests to stop.

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from alcore.network.classifiers import torchvision_models
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.once]
 
 CLASSES = ("disc", "square", "cross")
 SIDE = 96
