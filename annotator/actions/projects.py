@@ -180,8 +180,10 @@ def check_labels(project: Project) -> None:
 
 def check_strategy(project: Project) -> None:
     """Raise ProjectError for a strategy that has no meaning for the project's labels."""
-    allowed = Project.STRATEGIES.get(Project.LabelType(project.label_type), ())
-    if project.strategy in Project.Strategy.values and project.strategy not in allowed:
+    if project.label_type not in Project.LabelType.values or project.strategy not in Project.Strategy.values:
+        return  # what is no choice at all is refused where the project is saved
+    allowed = Project.STRATEGIES[Project.LabelType(project.label_type)]
+    if project.strategy not in allowed:
         names = ", ".join(str(strategy.label) for strategy in allowed)
         what = "numbers" if project.is_regression else "classes"
         raise ProjectError(f"This order is not one for {what}: take {names}.", field="strategy")

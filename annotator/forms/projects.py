@@ -12,6 +12,7 @@ from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 
 from annotator.models import LabelClass, Membership, Project
+from annotator.models.scale import Scale, ScaleError
 
 CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
 STRATEGY_HELP = (
@@ -159,6 +160,19 @@ def number_widgets() -> dict[str, forms.Widget]:
     return {field: forms.NumberInput(attrs={"step": "any"}) for field in ("minimum", "maximum", "step")}
 
 
+def check_scale(form: forms.ModelForm, cleaned: dict[str, Any]) -> None:  # type: ignore[type-arg]  # none at run time
+    """Put an error on the form beside the field that keeps the scale from being one."""
+    for name in ("minimum", "maximum", "step"):
+        if name not in form.errors and cleaned.get(name) is None:
+            form.add_error(name, "This field is required.")
+    if any(name in form.errors for name in ("minimum", "maximum", "step")):
+        return
+    try:
+        Scale(cleaned["minimum"], cleaned["maximum"], cleaned["step"]).check()
+    except ScaleError as error:
+        form.add_error(error.field, str(error))
+
+
 class ScaleForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
     """The scale of a regression project; but for its name it stays once numbers have been given."""
 
@@ -173,6 +187,12 @@ class ScaleForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at 
         super().__init__(data, instance=copy(instance))
         for name in SCALE_FIELDS[1:]:
             self.fields[name].disabled = fixed
+
+    def clean(self) -> dict[str, Any]:
+        """A number can be chosen on the scale."""
+        cleaned = super().clean() or self.cleaned_data
+        check_scale(self, cleaned)
+        return cleaned
 
 
 class ProjectForm(SettingsForm):
@@ -225,6 +245,7 @@ class ProjectForm(SettingsForm):
     ) -> None:
         super().__init__(data)
         self.files = files or MultiValueDict()
+        self.initial["step"] = 1
         orders = {kind.value: [one.value for one in allowed] for kind, allowed in Project.STRATEGIES.items()}
         self.fields["label_type"].required = False
         self.fields["label_type"].widget.attrs["data-orders"] = json.dumps(orders)
@@ -237,6 +258,7 @@ class ProjectForm(SettingsForm):
         if cleaned["label_type"] == Project.LabelType.REGRESSION:
             cleaned["classes"] = []
             self.errors.pop("classes", None)
+            check_scale(self, cleaned)
         else:
             for name in SCALE_FIELDS:
                 cleaned[name] = "" if name in ("quantity", "unit") else None

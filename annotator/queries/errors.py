@@ -73,7 +73,7 @@ def estimate(pairs: Sequence[AuditPair]) -> ErrorEstimate:
     """Return the error of two pairs or more.
 
     The interval is Student's, of the mean squared error on a logarithmic scale: squared errors are skewed. It holds in
-    95 of 100 cases where errors are Gaussian, and in some 90 where their tails are heavy.
+    some 93 of 100 cases where errors are Gaussian, and in fewer where their tails are heavy.
     """
     squares = [pair.error**2 for pair in pairs]
     count, mean = len(squares), sum(squares) / len(squares)

@@ -21,6 +21,8 @@ def number_in(value: float | None, project: Project) -> str:
 
 
 @register.filter
-def error_in(value: float | None, project: Project) -> str:
-    """Return an error in the unit of the project's scale; a dash for none."""
-    return "–" if value is None or project.scale is None else project.scale.error_words(value)
+def error_in(value: float | str | None, project: Project) -> str:
+    """Return an error in the project's unit; a dash for none, or the empty string a template makes of a missing one."""
+    if value is None or isinstance(value, str) or project.scale is None:
+        return "–"
+    return project.scale.error_words(value)

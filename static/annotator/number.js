@@ -128,7 +128,10 @@
     range.setAttribute("aria-valuetext", "not set yet");
     button.dataset.suggestion = suggestion;
     button.hidden = !suggestion;
-    button.querySelector(".suggestion").textContent = suggestion ? words(Number(suggestion)) : "";
+    const said = suggestion ? words(Number(suggestion)) : "";
+    button.querySelector(".suggestion").textContent = said;
+    const told = form.querySelector("#number-range");
+    told.textContent = told.textContent.split(" The model says")[0] + (said ? ` The model says ${said}.` : "");
   }
 
   document.addEventListener("input", (event) => {
