@@ -92,7 +92,8 @@
     if (target === "card") begin();
     if (document.querySelector("dialog[open]")) return;
     const next = { card: filtering ? "class-filter" : "card-title", correction: "correction-answer" }[target];
-    document.getElementById(next)?.focus({ preventScroll: target === "card" });
+    const typed = document.activeElement?.id === "number-value" && document.activeElement.value;
+    if (!typed) document.getElementById(next)?.focus({ preventScroll: target === "card" }); // who types on, goes on
   });
 
   setInterval(heartbeat, HEARTBEAT);

@@ -235,7 +235,8 @@ def test_an_earlier_number_is_corrected_on_the_page(tab):
 def test_the_reserve_brings_a_suggestion_for_the_page(tab, discs):
     images = list(discs.images.order_by("row"))
     ColdStart.objects.bulk_create(ColdStart(project=discs, image=image, position=image.row) for image in images)
-    entries = [{"image": images[1].pk, "score": None, "moved": None, "flipped": None, "prediction": [[0, 7.8]]}]
+    known, unknown = [image for image in images if image != tab.query.image][:2]
+    entries = [{"image": known.pk, "score": None, "moved": None, "flipped": None, "prediction": [[0, 7.8]]}]
     Ranking.objects.create(
         project=discs,
         image=None,
@@ -244,8 +245,8 @@ def test_the_reserve_brings_a_suggestion_for_the_page(tab, discs):
         answers={"now": [], "cold_start": entries},
     )
     cards = {card["image"]: card for card in tab.client.post(tab.url("annotate-reserve")).json()["cards"]}
-    assert cards[images[1].pk]["suggestion"] == "8"
-    assert cards[images[2].pk]["suggestion"] == ""
+    assert cards[known.pk]["suggestion"] == "8"
+    assert cards[unknown.pk]["suggestion"] == ""
 
 
 # The API.

@@ -155,6 +155,7 @@ def test_arrows_move_the_number_by_a_step_and_shortcuts_work_while_the_field_is_
     page.keyboard.press("Space")
     await_next(page, query)
     assert answers_of(product, image)[-1] == ("skip", None)
+    expect(page.locator("#card-title")).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#number-value")).not_to_have_value("")
 
