@@ -67,7 +67,7 @@ class QueryAdmin(ReadOnlyAdmin):
 
 @admin.register(models.Annotation)
 class AnnotationAdmin(ReadOnlyAdmin):
-    list_display = ("project", "image", "user", "kind", "label_class", "flagged", "late", "created_at")
+    list_display = ("project", "image", "user", "kind", "label_class", "value", "flagged", "late", "created_at")
     list_filter = ("kind", "flagged", "late")
     list_select_related = ("project", "image", "user", "label_class")
 

@@ -39,6 +39,7 @@ NEVER_PAGES = {
     "project-member-remove",
     "project-prepare",
     "project-role",
+    "project-scale",
 }
 # No person waits for the reply of these: there is nobody to send to the login page, and nothing to tell.
 BY_SCRIPT = {"annotate-heartbeat", "annotate-leave", "annotate-reserve"}

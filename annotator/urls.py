@@ -28,6 +28,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/settings/", projects.project_settings, name="project-settings"),
     path("projects/<slug:slug>/classes/", projects.project_classes, name="project-classes"),
     path("projects/<slug:slug>/classes/add/", projects.project_classes_add, name="project-classes-add"),
+    path("projects/<slug:slug>/scale/", projects.project_scale, name="project-scale"),
     # views/networks.py
     path("projects/<slug:slug>/network/", networks.project_network, name="project-network"),
     path("projects/<slug:slug>/prepare/", networks.project_prepare, name="project-prepare"),

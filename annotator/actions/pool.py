@@ -80,8 +80,8 @@ def find_or_add_classes(*, project: Project, names: Sequence[str]) -> dict[str, 
 
 
 @transaction.atomic
-def label_images(*, project: Project, user: User, labels: Sequence[tuple[int, LabelClass]]) -> int:
-    """Record labels that came with the images, by `user`, and return how many are new.
+def label_images(*, project: Project, user: User, labels: Sequence[tuple[int, LabelClass | float]]) -> int:
+    """Record labels that came with the images (classes, or numbers), by `user`, and return how many are new.
 
     An image that has an answer already keeps it: an import never outvotes people, and repeating it changes nothing.
     """
@@ -97,10 +97,11 @@ def label_images(*, project: Project, user: User, labels: Sequence[tuple[int, La
             image_id=image_id,
             user=user,
             kind=Annotation.Kind.LABEL,
-            label_class=label_class,
+            label_class=None if isinstance(label, float) else label,
+            value=label if isinstance(label, float) else None,
             client_key=uuid.uuid5(IMPORTED_LABEL, f"{project.pk}/{image_id}"),
         )
-        for image_id, label_class in wanted.items()
+        for image_id, label in wanted.items()
         if image_id not in answered
     ]
     keys = {row.client_key for row in rows}

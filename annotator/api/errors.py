@@ -21,6 +21,8 @@ LABELLING_CODES: dict[type[labelling.LabellingError], tuple[int, str]] = {
     labelling.QueryClosedError: (status.HTTP_409_CONFLICT, "query_closed"),
     labelling.PayloadMismatchError: (status.HTTP_422_UNPROCESSABLE_ENTITY, "payload_mismatch"),
     labelling.UnknownClassError: (status.HTTP_422_UNPROCESSABLE_ENTITY, "unknown_class"),
+    labelling.WrongKindError: (status.HTTP_422_UNPROCESSABLE_ENTITY, "wrong_kind"),
+    labelling.WrongNumberError: (status.HTTP_422_UNPROCESSABLE_ENTITY, "wrong_number"),
     labelling.UnknownQueryError: (status.HTTP_422_UNPROCESSABLE_ENTITY, "unknown_query"),
     labelling.NothingToUndoError: (status.HTTP_422_UNPROCESSABLE_ENTITY, "nothing_to_undo"),
 }

@@ -17,7 +17,7 @@ LARGEST_ROW = 2**31 - 1
 PAGE_SIZE, LARGEST_PAGE = 100, 200
 
 
-class SecondsField(serializers.FloatField):
+class FiniteField(serializers.FloatField):
     """A finite number: DRF lets "nan" pass every limit, and JSON has no word for it."""
 
     def to_internal_value(self, data: Any) -> float:
@@ -39,23 +39,33 @@ class AnswerRequest(serializers.Serializer[Any]):
     client_key = serializers.UUIDField(help_text="Made anew for each answer; sent again, it changes nothing.")
     kind = serializers.ChoiceField(choices=["label", "skip", "flag"])
     class_index = serializers.IntegerField(
-        min_value=0, max_value=LARGEST_INDEX, allow_null=True, default=None, help_text="Needed for a label, else null."
+        min_value=0,
+        max_value=LARGEST_INDEX,
+        allow_null=True,
+        default=None,
+        help_text="Needed for a label where classes are asked for, else null.",
+    )
+    value = FiniteField(
+        allow_null=True, default=None, help_text="Needed for a label in a regression project, in its unit; else null."
     )
     comment = serializers.CharField(max_length=MAX_COMMENT, default="", allow_blank=True)
-    seconds = SecondsField(
+    seconds = FiniteField(
         min_value=0, max_value=MAX_SECONDS, allow_null=True, default=None, help_text="How long the answer took."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs["kind"] == "label" and attrs["class_index"] is None:
-            raise serializers.ValidationError({"class_index": "A label needs the index of its class."})
+        if attrs["kind"] == "label" and attrs["class_index"] is None and attrs["value"] is None:
+            words = "A label needs the index of its class; in a regression project it needs a value instead."
+            raise serializers.ValidationError({"class_index": words})
+        if attrs["kind"] != "label" and attrs["value"] is not None:
+            raise serializers.ValidationError({"value": f"A {attrs['kind']} has no value: send null."})
         if attrs["kind"] != "label" and attrs["class_index"] is not None:
             raise serializers.ValidationError({"class_index": f"A {attrs['kind']} has no class: send null."})
         return attrs
 
     def as_answer(self) -> Answer:
         """Return the validated answer."""
-        names = ("kind", "class_index", "comment", "seconds")
+        names = ("kind", "class_index", "value", "comment", "seconds")
         return Answer(**{name: self.validated_data[name] for name in names})
 
 
@@ -63,7 +73,7 @@ class ListedUrl(serializers.Serializer[Any]):
     url = serializers.CharField(max_length=LONGEST_URL, help_text="http or https, with a public address.")
     name = serializers.CharField(max_length=500, default="", allow_blank=True, help_text="Instead of the URL.")
     label = serializers.CharField(  # type: ignore[assignment]  # a field of that name, not the field's label
-        max_length=100, default="", allow_blank=True, help_text="The name of its class."
+        max_length=100, default="", allow_blank=True, help_text="The name of its class, or its number."
     )
 
 
@@ -120,6 +130,14 @@ class ProjectList(serializers.Serializer[Any]):
     projects = ProjectLine(many=True)
 
 
+class ScaleBody(serializers.Serializer[Any]):
+    quantity = serializers.CharField(allow_blank=True, help_text="What the number says.")
+    unit = serializers.CharField(allow_blank=True)
+    minimum = serializers.FloatField()
+    maximum = serializers.FloatField()
+    step = serializers.FloatField()
+
+
 class ProjectBody(serializers.Serializer[Any]):
     slug = serializers.CharField(source="project.slug")
     name = serializers.CharField(source="project.name")
@@ -137,6 +155,9 @@ class ProjectBody(serializers.Serializer[Any]):
         source="overview.network_number", allow_null=True, help_text="The live network; 0 is the untrained one."
     )
     classes = ClassBody(many=True)
+    scale = ScaleBody(
+        source="project.scale", allow_null=True, help_text="Of a regression project's numbers, else null."
+    )
 
 
 class ImageBody(serializers.ModelSerializer[Image]):
@@ -154,8 +175,9 @@ class ImageBody(serializers.ModelSerializer[Image]):
 
 class LabelBody(serializers.Serializer[Any]):
     annotator = serializers.CharField(source="user.username")
-    class_index = serializers.IntegerField(source="label_class.index")
-    class_name = serializers.CharField(source="label_class.name")
+    class_index = serializers.IntegerField(source="label_class.index", allow_null=True)
+    class_name = serializers.CharField(source="label_class.name", allow_null=True)
+    value = serializers.FloatField(allow_null=True, help_text="In a regression project, in its unit.")
     answered_at = serializers.DateTimeField(source="created_at")
 
 
@@ -252,7 +274,12 @@ class CardBody(serializers.Serializer[Any]):
     query = QueryBody(allow_null=True)
     empty = EmptyBody(allow_null=True, help_text="Why there is no image, and what to do.")
     reason = serializers.CharField(allow_blank=True, help_text="Why this image, in words.")
-    predictions = serializers.SerializerMethodField(help_text="Null when hidden or not known.")
+    predictions = serializers.SerializerMethodField(
+        help_text="Null when hidden or not known, and in a regression project."
+    )
+    predicted_value = serializers.SerializerMethodField(
+        help_text="In a regression project, in its unit; null when hidden or not known."
+    )
     prepared = serializers.BooleanField(help_text="The ranking had taken in your last answer.")
     progress = OwnProgress()
     can_undo = serializers.BooleanField()
@@ -261,7 +288,12 @@ class CardBody(serializers.Serializer[Any]):
 
     @extend_schema_field(PredictionBody(many=True, allow_null=True))
     def get_predictions(self, card: Card) -> Any:
-        return PredictionBody(card.classes, many=True).data if card.predictions_shown else None
+        shown = card.predictions_shown and card.number is None
+        return PredictionBody(card.classes, many=True).data if shown else None
+
+    @extend_schema_field(serializers.FloatField(allow_null=True))
+    def get_predicted_value(self, card: Card) -> float | None:
+        return card.number.predicted if card.number else None
 
 
 class ConflictBody(ErrorBody):
@@ -307,6 +339,44 @@ class FidelityBody(serializers.Serializer[Any]):
     candidates = serializers.IntegerField()
 
 
+class ErrorBodyOfNumbers(serializers.Serializer[Any]):
+    error = serializers.FloatField(help_text="Root mean square, in the project's unit.")
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    mean_absolute = serializers.FloatField()
+    baseline = serializers.FloatField(help_text="What always naming the mean of these images would have.")
+    explained = serializers.FloatField(allow_null=True, help_text="Share of the numbers' variance; null if all agree.")
+    count = serializers.IntegerField()
+
+
+class ErrorPoint(serializers.Serializer[Any]):
+    labels = serializers.IntegerField()
+    error = serializers.FloatField()
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+
+
+class PairBody(serializers.Serializer[Any]):
+    predicted = serializers.FloatField()
+    given = serializers.FloatField()
+
+
+class BinBody(serializers.Serializer[Any]):
+    words = serializers.CharField()
+    labels = serializers.IntegerField()
+
+
+class NumbersBody(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    unit = serializers.CharField(allow_blank=True)
+    audit = ErrorBodyOfNumbers(allow_null=True, help_text="On images drawn by chance; null while there are too few.")
+    audit_answers = serializers.IntegerField()
+    leave_one_out_error = serializers.FloatField(allow_null=True)
+    error_curve = ErrorPoint(many=True)
+    pairs = PairBody(many=True, help_text="The last audited images: predicted before the answer, and given.")
+    histogram = BinBody(many=True)
+
+
 class ProgressBody(serializers.Serializer[Any]):
     images = serializers.IntegerField()
     labelled = serializers.IntegerField()
@@ -322,5 +392,8 @@ class ProgressBody(serializers.Serializer[Any]):
     prepared_share = serializers.FloatField(allow_null=True)
     labels_behind = BehindBody(allow_null=True, help_text="Labels of others that chosen cards had not seen.")
     curve = CurvePoint(many=True)
+    numbers = NumbersBody(
+        allow_null=True, help_text="Of a regression project, in place of accuracy, curve and classes."
+    )
     classes = ClassCount(many=True)
     over_time = TimeSlot(many=True)

@@ -14,9 +14,10 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class ExportRow:
-    """One answer; `why_asked` is "imported" for labels that came with the images, else the kind of the card.
+    """One answer: a label names a class, or has its `value` in the project's `unit`.
 
-    `selection_probability` is that of the card's draw, `labels_behind` and `prepared` are those of the card.
+    `why_asked` is "imported" for labels that came with the images, else the kind of the card; `selection_probability`
+    is that of the card's draw, `labels_behind` and `prepared` are those of the card.
     """
 
     image_id: int
@@ -27,6 +28,8 @@ class ExportRow:
     kind: str
     label: str | None
     class_index: int | None
+    value: float | None
+    unit: str | None
     annotator: str
     answered_at: datetime
     seconds: float | None
@@ -54,7 +57,7 @@ def export_rows(project: Project, *, all_events: bool = False) -> Iterator[Expor
     Rows come from one statement read in pieces: one moment's state, in flat memory.
     """
     for annotation in read_annotations(project, all_events=all_events).order_by("id").iterator(chunk_size=CHUNK):
-        yield to_row(annotation)
+        yield to_row(annotation, unit=project.unit)
 
 
 def read_annotations(project: Project, *, all_events: bool = False) -> QuerySet[Annotation]:
@@ -67,8 +70,8 @@ def read_annotations(project: Project, *, all_events: bool = False) -> QuerySet[
     return related.defer("query__prediction", "image__metadata")
 
 
-def to_row(annotation: Annotation) -> ExportRow:
-    """Return an annotation (read with `read_annotations`) as a row."""
+def to_row(annotation: Annotation, *, unit: str) -> ExportRow:
+    """Return an annotation (read with `read_annotations`) as a row; `unit` is that of the project's numbers."""
     image, query, label_class = annotation.image, annotation.query, annotation.label_class
     return ExportRow(
         image_id=image.pk,
@@ -79,6 +82,8 @@ def to_row(annotation: Annotation) -> ExportRow:
         kind=annotation.kind,
         label=label_class.name if label_class else None,
         class_index=label_class.index if label_class else None,
+        value=annotation.value,
+        unit=unit if annotation.value is not None else None,
         annotator=annotation.user.get_username(),
         answered_at=annotation.created_at,
         seconds=annotation.answer_seconds,

@@ -1,8 +1,9 @@
 """The admin's forms: a project, its classes, its images, its people."""
 
+import json
 from collections.abc import Sequence
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib.auth.models import User
@@ -11,11 +12,16 @@ from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 
 from annotator.models import LabelClass, Membership, Project
+from annotator.models.scale import Scale, ScaleError
 
 CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
 STRATEGY_HELP = (
     "Look-ahead: the image whose label would change the most predictions. Margin: an image between two classes. "
     "Entropy: the image the model is least sure about. Random: any image, for comparison."
+)
+NUMBER_STRATEGY_HELP = (
+    "Look-ahead: the image whose number would make the model surest of all images. Largest variance: the image the "
+    "model is least sure about. Random: any image, for comparison."
 )
 
 
@@ -46,13 +52,23 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
             "overlap": "More than 1 has several people label the same image.",
             "hide_predictions": "Predictions save time, and they bias people.",
         }
-        widgets = {"guidelines": forms.Textarea(attrs={"rows": 6})}
+        widgets: dict[str, forms.Widget] = {"guidelines": forms.Textarea(attrs={"rows": 6})}
 
     def __init__(self, data: QueryDict | None = None, *, instance: Project | None = None) -> None:
         # A form writes into its instance even when it is invalid: the page goes on showing the real project.
         super().__init__(data, instance=copy(instance))
+        if self.instance.pk is not None:  # what is asked for is settled by then
+            self.fit_to_labels(self.instance)
         if self.instance.audit_share is not None:
             self.initial["audit_share"] = f"{100 * self.instance.audit_share:g}"
+
+    def fit_to_labels(self, project: Project) -> None:
+        """Offer the orders that there are for its labels."""
+        allowed = Project.STRATEGIES[Project.LabelType(project.label_type)]
+        cast(forms.ChoiceField, self.fields["strategy"]).choices = [(one.value, one.label) for one in allowed]
+        if project.is_regression:
+            self.fields["strategy"].help_text = NUMBER_STRATEGY_HELP
+            self.fields["overlap"].help_text = "More than 1 has several people label the same image: their mean counts."
 
     def clean_audit_share(self) -> float:
         return float(self.cleaned_data["audit_share"]) / 100
@@ -125,13 +141,68 @@ class NetworkForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none a
         return cleaned
 
 
+SCALE_FIELDS = ("quantity", "unit", "minimum", "maximum", "step")
+SCALE_LABELS = {
+    "quantity": "What the number says",
+    "unit": "Unit",
+    "minimum": "Smallest number",
+    "maximum": "Largest number",
+    "step": "Step",
+}
+SCALE_HELP = {
+    "quantity": "As “Angle” or “Age”: the name of the field that annotators fill in.",
+    "unit": "Shown behind the number, as ° or years. It may stay empty.",
+    "step": "How fine the numbers are: 1 for whole ones, 0.5 for halves.",
+}
+
+
+def number_widgets() -> dict[str, forms.Widget]:
+    return {field: forms.NumberInput(attrs={"step": "any"}) for field in ("minimum", "maximum", "step")}
+
+
+def check_scale(form: forms.ModelForm, cleaned: dict[str, Any]) -> None:  # type: ignore[type-arg]  # none at run time
+    """Put an error on the form beside the field that keeps the scale from being one."""
+    for name in ("minimum", "maximum", "step"):
+        if name not in form.errors and cleaned.get(name) is None:
+            form.add_error(name, "This field is required.")
+    if any(name in form.errors for name in ("minimum", "maximum", "step")):
+        return
+    try:
+        Scale(cleaned["minimum"], cleaned["maximum"], cleaned["step"]).check()
+    except ScaleError as error:
+        form.add_error(error.field, str(error))
+
+
+class ScaleForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
+    """The scale of a regression project; but for its name it stays once numbers have been given."""
+
+    class Meta:
+        model = Project
+        fields = SCALE_FIELDS
+        labels = SCALE_LABELS
+        help_texts = SCALE_HELP
+        widgets = number_widgets()
+
+    def __init__(self, data: QueryDict | None = None, *, instance: Project, fixed: bool = False) -> None:
+        super().__init__(data, instance=copy(instance))
+        for name in SCALE_FIELDS[1:]:
+            self.fields[name].disabled = fixed
+
+    def clean(self) -> dict[str, Any]:
+        """A number can be chosen on the scale."""
+        cleaned = super().clean() or self.cleaned_data
+        check_scale(self, cleaned)
+        return cleaned
+
+
 class ProjectForm(SettingsForm):
-    """A new project. The network is chosen here once and for all."""
+    """A new project. What is asked for, a class or a number, and the network are chosen here once and for all."""
 
     weights_upload = weights_field()
 
     classes = forms.CharField(
         label="Classes",
+        required=False,
         help_text=CLASSES_HELP,
         widget=forms.Textarea(attrs={"rows": 6, "data-classes": "", "spellcheck": "false"}),
     )
@@ -139,6 +210,8 @@ class ProjectForm(SettingsForm):
     class Meta(SettingsForm.Meta):
         fields: tuple[str, ...] = (
             "name",
+            "label_type",
+            *SCALE_FIELDS,
             "guidelines",
             "network",
             "weights",
@@ -153,11 +226,17 @@ class ProjectForm(SettingsForm):
         labels = {
             **SettingsForm.Meta.labels,
             **NETWORK_LABELS,
+            **SCALE_LABELS,
+            "label_type": "What an image is given",
         }
         help_texts = {
             **SettingsForm.Meta.help_texts,
             **NETWORK_HELP,
+            **SCALE_HELP,
+            "label_type": "A class is one of several names; a number is an angle, an age, a count, on a slider.",
+            "strategy": f"{STRATEGY_HELP} For numbers, besides look-ahead and random: largest variance.",
         }
+        widgets = {**SettingsForm.Meta.widgets, **number_widgets()}
 
     def __init__(
         self,
@@ -166,15 +245,31 @@ class ProjectForm(SettingsForm):
     ) -> None:
         super().__init__(data)
         self.files = files or MultiValueDict()
+        self.initial["step"] = 1
+        orders = {kind.value: [one.value for one in allowed] for kind, allowed in Project.STRATEGIES.items()}
+        self.fields["label_type"].required = False
+        self.fields["label_type"].widget.attrs["data-orders"] = json.dumps(orders)
 
     def clean(self) -> dict[str, Any]:
-        """A file is wanted where one is chosen."""
+        """A file is wanted where one is chosen; of classes and scale only what is asked for counts."""
         cleaned = super().clean() or self.cleaned_data
         check_upload(self)
+        cleaned["label_type"] = cleaned.get("label_type") or Project.LabelType.CLASSIFICATION
+        if cleaned["label_type"] == Project.LabelType.REGRESSION:
+            cleaned["classes"] = []
+            self.errors.pop("classes", None)
+            check_scale(self, cleaned)
+        else:
+            for name in SCALE_FIELDS:
+                cleaned[name] = "" if name in ("quantity", "unit") else None
+                self.errors.pop(name, None)
         return cleaned
 
     def clean_classes(self) -> list[tuple[str, str]]:
-        return parse_classes(self.cleaned_data["classes"])
+        text = self.cleaned_data["classes"]
+        if not text:
+            raise forms.ValidationError("This field is required.")
+        return parse_classes(text)
 
 
 class AddClassesForm(forms.Form):
@@ -242,8 +337,8 @@ class UploadForm(forms.Form):
     labels_from_folders = forms.BooleanField(
         label="Folders are labels",
         required=False,
-        help_text="The first folder inside the zip, or a list's column “label”, names the class of its images; classes "
-        "that are missing are made.",
+        help_text="The first folder inside the zip, or a list's column “label”, names the class of its images (missing "
+        "ones are made), or has their number.",
     )
 
 

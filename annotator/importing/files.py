@@ -19,7 +19,8 @@ from annotator.importing.pictures import UnusableFileError, check_picture
 from annotator.importing.report import ALREADY_HERE, TWICE, ImportReport
 from annotator.importing.sources import ImportStoppedError, Member, Source, UnreadableSourceError
 from annotator.importing.url_lists import UrlListSource, looks_like_list
-from annotator.models import Image, Project
+from annotator.models import Image, LabelClass, Project
+from annotator.models.scale import OffScaleError, Scale, parse_number
 
 BATCH_IMAGES = 200
 READING_SHARE = 0.95
@@ -195,14 +196,38 @@ class _Import:
         self.batch = []
 
     def label(self, user: User) -> None:
-        """Label the images by their folders, in batches; classes that are missing are added in name order."""
-        known = {label_class.name for label_class in self.project.classes.all()}
-        names = sorted({folder for folder in self.folder_of.values() if folder})
-        classes = pool.find_or_add_classes(project=self.project, names=names)
-        self.report.new_classes = sorted({found.name for found in classes.values()} - known)
-        labels = [(image_id, classes[folder]) for image_id, folder in self.folder_of.items() if folder]
-        self.report.without_folder = len(self.folder_of) - len(labels)
+        """Label the images by their folders, in batches: with numbers, or classes (missing ones in name order)."""
+        scale = self.project.scale
+        labels = self._find_classes() if scale is None else self._read_numbers(scale)
+        self.report.without_folder = sum(not folder for folder in self.folder_of.values())
         for start in range(0, len(labels), BATCH_IMAGES):
             part = labels[start : start + BATCH_IMAGES]
             self.report.labelled += pool.label_images(project=self.project, user=user, labels=part)
             self.tell(READING_SHARE + (1 - READING_SHARE) * start / len(labels))
+
+    def _find_classes(self) -> list[tuple[int, LabelClass | float]]:
+        known = {label_class.name for label_class in self.project.classes.all()}
+        names = sorted({folder for folder in self.folder_of.values() if folder})
+        classes = pool.find_or_add_classes(project=self.project, names=names)
+        self.report.new_classes = sorted({found.name for found in classes.values()} - known)
+        return [(image_id, classes[folder]) for image_id, folder in self.folder_of.items() if folder]
+
+    def _read_numbers(self, scale: Scale) -> list[tuple[int, LabelClass | float]]:
+        """Return the numbers that are in the range; of a measurement, any number between two steps may come in."""
+        labels: list[tuple[int, LabelClass | float]] = []
+        for image_id, folder in self.folder_of.items():
+            if not folder:
+                continue
+            try:
+                number = parse_number(folder)
+                scale.contain(number)
+            except OffScaleError:
+                words = f"from {scale.text(scale.minimum)} to {scale.words(scale.maximum)}"
+                reason = f"its label is no number {words}: the image is here, without a label"
+                self.report.add_wrong_label(f"{self._name_of(image_id)}: {folder}", reason)
+            else:
+                labels.append((image_id, number))
+        return labels
+
+    def _name_of(self, image_id: int) -> str:
+        return Image.objects.values_list("source_name", flat=True).get(pk=image_id)

@@ -24,7 +24,10 @@ class Group:
 
 @dataclass
 class ImportReport:
-    """Numbers and names of one import; `stopped` says in words why the rest was not read, "" when all was."""
+    """Numbers and names of one import; `stopped` says in words why the rest was not read, "" when all was.
+
+    `label_groups` are labels that were not taken, though their images were.
+    """
 
     imported: int = 0
     labelled: int = 0
@@ -32,6 +35,7 @@ class ImportReport:
     new_classes: list[str] = field(default_factory=list)
     duplicate_groups: dict[str, Group] = field(default_factory=dict)
     problem_groups: dict[str, Group] = field(default_factory=dict)
+    label_groups: dict[str, Group] = field(default_factory=dict)
     stopped: str = ""
 
     @property
@@ -53,6 +57,9 @@ class ImportReport:
     def add_duplicate(self, name: str, reason: str) -> None:
         self.duplicate_groups.setdefault(reason, Group()).add(name)
 
+    def add_wrong_label(self, name: str, reason: str) -> None:
+        self.label_groups.setdefault(reason, Group()).add(name)
+
     def as_json(self) -> dict[str, object]:
         """Return what Job.report stores and the pages show."""
         return {
@@ -65,7 +72,11 @@ class ImportReport:
             "stopped": self.stopped,
             "groups": [
                 {"reason": reason, "count": group.count, "names": group.names, "problem": problem}
-                for groups, problem in ((self.problem_groups, True), (self.duplicate_groups, False))
+                for groups, problem in (
+                    (self.problem_groups, True),
+                    (self.label_groups, True),
+                    (self.duplicate_groups, False),
+                )
                 for reason, group in groups.items()
             ],
         }
@@ -76,7 +87,7 @@ def summary(report: dict[str, object]) -> str:
     imported, duplicates, problems = (int(str(report.get(key, 0))) for key in ("imported", "duplicates", "problems"))
     words = [f"{imported:,} {'image' if imported == 1 else 'images'} added"]
     if report.get("labelled"):
-        words.append(f"{report['labelled']:,} labelled from their folders")
+        words.append(f"{report['labelled']:,} labelled from their folders or list")
     if duplicates:
         words.append(f"{duplicates:,} there already")
     if problems:

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Linearization, Project, Query
 from annotator.models.id_ranges import contains
+from annotator.models.scale import Scale, plain
 from annotator.queries import labelling
 from annotator.queries.labelling import Progress
 from annotator.queries.projects import preparation_failed
@@ -15,6 +16,7 @@ from annotator.queries.projects import preparation_failed
 STRATEGY_WORDS = {
     "margin": "Margin: the model hesitates most between its two likeliest classes here.",
     "entropy": "Entropy: the model is least sure of this one.",
+    "max_det": "Largest variance: of all images that are left, the model is least sure of this one's number.",
     "random": "Random: drawn by chance, as this project's strategy says.",
 }
 RESERVE_WORDS = "From the reserve: laid aside before the connection failed, with the predictions of that moment."
@@ -51,6 +53,52 @@ class ClassPrediction:
 
 
 @dataclass(frozen=True)
+class NumberPanel:
+    """What a regression project asks with: its scale, and what the model predicts (None when unknown or hidden)."""
+
+    scale: Scale
+    predicted: float | None
+
+    @property
+    def question(self) -> str:
+        name = self.scale.quantity
+        if not name:
+            return "which number?"
+        written = name[0].lower() + name[1:] if name[1:2].islower() else name  # "Angle", but "pH" and "BMI"
+        return f"what is its {written}?"
+
+    @property
+    def suggestion(self) -> str:
+        """The step next to the prediction, as it would be typed; "" without one."""
+        return "" if self.predicted is None else self.scale.text(self.scale.nearest(self.predicted))
+
+    @property
+    def suggestion_words(self) -> str:
+        return "" if self.predicted is None else self.scale.words(self.scale.nearest(self.predicted))
+
+    @property
+    def middle(self) -> str:
+        return self.scale.text(self.scale.nearest(self.scale.middle))
+
+    @property
+    def slider(self) -> str:
+        """Where the slider stands until a number is chosen: at the prediction, else in the middle."""
+        return self.suggestion or self.middle
+
+    @property
+    def minimum(self) -> str:
+        return self.scale.text(self.scale.minimum)
+
+    @property
+    def maximum(self) -> str:
+        return self.scale.text(self.scale.maximum)
+
+    @property
+    def step(self) -> str:
+        return plain(self.scale.step)
+
+
+@dataclass(frozen=True)
 class EmptyState:
     """Why there is no image, and what to do; `until` is when the first lease of the images that are left ends."""
 
@@ -65,6 +113,7 @@ class Card:
     query: Query | None
     empty: EmptyState | None
     classes: list[ClassPrediction]
+    number: NumberPanel | None
     predictions_shown: bool
     recent: list[Annotation]
     progress: Progress
@@ -86,10 +135,11 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
         query=query,
         empty=None if query else empty_state(session),
         classes=_classes(session, query, shown=shown),
+        number=_number(session.project, query, shown=shown),
         predictions_shown=shown,
         recent=recent,
         progress=labelling.progress(session),
-        reason=_reason(query, live) if query else "",
+        reason=_reason(session.project, query, live) if query else "",
         model_words=model_words(session.project, live),
         labels_behind=query.labels_behind if query else 0,
         prepared=query is not None and query.kind == Query.Kind.RANKED and labelling.is_prepared(query),
@@ -106,7 +156,24 @@ def _classes(session: AnnotationSession, query: Query | None, *, shown: bool) ->
     ]
 
 
-def _reason(query: Query, live: Linearization | None) -> str:
+def _number(project: Project, query: Query | None, *, shown: bool) -> NumberPanel | None:
+    if project.scale is None:
+        return None
+    prediction = query.prediction if query and shown else None
+    return NumberPanel(project.scale, prediction[0][1] if prediction else None)
+
+
+def answer_words(annotation: Annotation, project: Project) -> str:
+    """Say what an answer was: its class, its number with the unit, "flagged" or "skipped"."""
+    if annotation.label_class is not None:
+        return annotation.label_class.name
+    if annotation.value is not None:
+        scale = project.scale
+        return scale.words(annotation.value) if scale else plain(annotation.value)
+    return "flagged" if annotation.flagged else "skipped"
+
+
+def _reason(project: Project, query: Query, live: Linearization | None) -> str:
     if query.kind == Query.Kind.AUDIT:
         return "Audit: drawn at random, to measure how accurate the model is."
     if query.kind == Query.Kind.COLD_START:
@@ -118,7 +185,7 @@ def _reason(query: Query, live: Linearization | None) -> str:
     if query.kind == Query.Kind.FALLBACK:
         return FALLBACK_WORDS[query.source]
     if query.strategy == "lookahead":
-        return _look_ahead_reason(query)
+        return _certainty_reason(query) if project.is_regression else _look_ahead_reason(query)
     return STRATEGY_WORDS[query.strategy]
 
 
@@ -131,6 +198,14 @@ def _look_ahead_reason(query: Query) -> str:
         count = f"{query.flipped:,}" if effects else _predictions(query.flipped)
         effects.append(f"turn {count} to another class")
     return f"Look-ahead: this label would {' and '.join(effects) or 'change the predictions the most'}."
+
+
+def _certainty_reason(query: Query) -> str:
+    """Of a number it is known beforehand how much surer it makes the model, whatever it will be."""
+    if query.score is None:
+        return "Look-ahead: whatever its number is, it would make the model surest of all images."
+    share = plain(float(f"{100 * query.score:.2g}"))
+    return f"Look-ahead: whatever its number is, it takes away {share} % of the model's uncertainty over all images."
 
 
 def _predictions(count: int) -> str:
@@ -168,7 +243,7 @@ def _worker_notice() -> str:
 def empty_state(session: AnnotationSession) -> EmptyState:
     """Name the cause and what to do."""
     project = session.project
-    if not project.classes.all():
+    if not labelling.can_be_labelled(project):
         return EmptyState("no_classes", "This project has no classes yet. An admin can add them under Settings.")
     total = labelling.count_images(project)
     if total == 0:

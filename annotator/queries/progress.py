@@ -12,7 +12,7 @@ from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from annotator.models import Annotation, AuditDraw, Image, Job, LabelClass, NetworkVersion, Project, Query
-from annotator.queries import fidelity, labelling
+from annotator.queries import errors, fidelity, labelling
 
 AUDIT_WINDOW = 100
 AUDIT_ENOUGH = 20
@@ -163,7 +163,8 @@ def summary(project: Project) -> dict[str, Any]:
     total = Image.objects.filter(project=project, deleted_at=None).count()
     labelled = labelling.current_labels(project).values("image").distinct().count()
     live = labelling.live_linearization(project)
-    answers = audit_answers(project)
+    answers = [] if project.is_regression else audit_answers(project)
+    times = label_times(project)
     accuracy = audit_accuracy(answers)
     checked = fidelity.badge(live.network_version.metrics) if live else None
     return {
@@ -178,7 +179,8 @@ def summary(project: Project) -> dict[str, Any]:
         "relative_ridge": live.relative_ridge if live else None,
         "prepared_share": labelling.prepared_share(project),
         "labels_behind": labels_behind(project),
-        "curve": audit_curve(answers, label_times=label_times(project)),
+        "curve": audit_curve(answers, label_times=times),
+        "numbers": errors.numbers(project, live, label_times=times),
         "classes": labels_per_class(project),
         "over_time": labels_over_time(project),
     }

@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from annotator.models import Annotation, Image, Job, LabelClass, Linearization, Membership, Project
-from annotator.queries.labelling import current_annotations, current_labels, learner_is_running
+from annotator.queries.labelling import current_annotations, current_labels, has_numbers, learner_is_running
 
 SHOWN_JOBS = 10
 
@@ -142,13 +142,24 @@ def preparation_failed(project: Project) -> bool:
     return last is not None and last.state == Job.State.FAILED
 
 
+def scale_is_fixed(project: Project) -> bool:
+    """Say whether the scale of the project's numbers must stay: somebody has answered on it."""
+    return project.is_regression and has_numbers(project)
+
+
 def network_is_open(project: Project) -> bool:
     """Say whether the network may still be changed: nothing has been made with the present one."""
     return not project.linearizations.exists()
 
 
-def next_steps(overview: Overview, project_jobs: list[Job]) -> list[Step]:
+def next_steps(project: Project, overview: Overview, project_jobs: list[Job]) -> list[Step]:
     """Return what a project needs, in order; the first that is not done is the one to do now."""
+    scale = project.scale
+    named = ("Name the classes", "What can an image show?", "project-settings", overview.classes > 0)
+    if scale is not None:
+        span = f"{scale.text(scale.minimum)} to {scale.words(scale.maximum)}"
+        named = ("Give the number a scale", f"{scale.name}: {span}.", "project-settings", True)
+    folders = "CSV, JSON lines, or a zip with a folder a class."
     prepared = overview.network_number is not None
     busy = any(not is_over(job) for job in project_jobs if job.kind == Job.Kind.PREPARE)
     waiting = "Foresight is looking at the images: this runs by itself." if busy else "This starts by itself."
@@ -156,7 +167,7 @@ def next_steps(overview: Overview, project_jobs: list[Job]) -> list[Step]:
     if failed:
         waiting = "This failed: prepare them again, or choose another network."
     steps = [
-        ("Name the classes", "What can an image show?", "project-settings", overview.classes > 0),
+        named,
         ("Add images", "A zip, or picture files.", "project-images", overview.images > 0),
         ("Images are prepared", waiting, "project-network" if failed else "project-progress", prepared),
         ("Label", "The first labels teach the first network.", "annotate", overview.labels > 0),
@@ -166,7 +177,7 @@ def next_steps(overview: Overview, project_jobs: list[Job]) -> list[Step]:
             "project-people",
             overview.people > 1,
         ),
-        ("Export", "CSV, JSON lines, or a zip with a folder a class.", "project-exports", False),
+        ("Export", folders if scale is None else "CSV, JSON lines, or a zip with a table.", "project-exports", False),
     ]
     first = next(number for number, step in enumerate(steps) if not step[3])
     return [Step(*step, now=number == first) for number, step in enumerate(steps)]

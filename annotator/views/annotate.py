@@ -16,7 +16,7 @@ from annotator.actions.labelling import LabellingError, NothingToUndoError, Quer
 from annotator.forms.labelling import AnswerForm, CorrectionForm, UndoForm, first_error
 from annotator.models import Annotation, AnnotationSession
 from annotator.queries import labelling as queries
-from annotator.queries.cards import Card
+from annotator.queries.cards import Card, answer_words
 
 CONFLICT, UNPROCESSABLE = 409, 422
 
@@ -182,5 +182,6 @@ def spoken_answer(card: Card) -> str:
     last = card.recent[0] if card.recent else None
     if last is None:
         return ""
-    done = f"Labelled {last.label_class.name}." if last.label_class else "Flagged." if last.flagged else "Skipped."
+    words = answer_words(last, card.session.project)
+    done = f"Labelled {words}." if last.kind == Annotation.Kind.LABEL else f"{words.capitalize()}."
     return f"{done} Image {card.query.number}." if card.query else done

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from annotator import access
-from annotator.exporting import csv, image_folder, jsonl
+from annotator.exporting import archive, csv, jsonl
 from annotator.models import Project
 from annotator.queries import projects as queries
 
@@ -28,7 +28,7 @@ class Format:
 FORMATS = {
     "csv": Format(csv.stream, csv.CONTENT_TYPE, "csv", events=True),
     "jsonl": Format(jsonl.stream, jsonl.CONTENT_TYPE, "jsonl", events=True),
-    "zip": Format(image_folder.stream, image_folder.CONTENT_TYPE, "zip", events=False),
+    "zip": Format(archive.stream, archive.CONTENT_TYPE, "zip", events=False),
 }
 
 

@@ -14,7 +14,16 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotator import access
 from annotator.actions import projects as actions
 from annotator.actions.projects import ClassSpec, ProjectError
-from annotator.forms.projects import AddClassesForm, ClassForm, ClassFormSet, ProjectForm, SettingsForm, class_rows
+from annotator.actions.scales import change_scale
+from annotator.forms.projects import (
+    AddClassesForm,
+    ClassForm,
+    ClassFormSet,
+    ProjectForm,
+    ScaleForm,
+    SettingsForm,
+    class_rows,
+)
 from annotator.importing.uploads import UploadError, check_size
 from annotator.importing.weights import WeightsError, discard_unused, keep_weights
 from annotator.models import Project
@@ -106,7 +115,7 @@ def home_context(found: access.ProjectAccess) -> dict[str, object]:
         "project": found.project,
         "overview": overview,
         "jobs": jobs,
-        "steps": queries.next_steps(overview, jobs),
+        "steps": queries.next_steps(found.project, overview, jobs),
         "failed_preparation": queries.failed_preparation(jobs),
         "network_is_open": queries.network_is_open(found.project),
         "busy": any(not queries.is_over(job) for job in jobs),
@@ -165,6 +174,22 @@ def project_classes_add(request: HttpRequest, slug: str) -> HttpResponse:
     return settings_page(request, found, add_form=form)
 
 
+@require_POST
+def project_scale(request: HttpRequest, slug: str) -> HttpResponse:
+    """Change the scale of a regression project while no number stands on it; its name at any time."""
+    found = access.for_admin(request.user, slug)
+    form = ScaleForm(request.POST, instance=found.project, fixed=queries.scale_is_fixed(found.project))
+    if form.is_valid():
+        try:
+            change_scale(project=found.project, **form.cleaned_data)
+        except ProjectError as error:
+            form.add_error(field_of(form, error), str(error))
+        else:
+            messages.success(request, "The number's scale is saved.")
+            return redirect("project-settings", slug)
+    return settings_page(request, found, scale_form=form)
+
+
 def settings_page(
     request: HttpRequest,
     found: access.ProjectAccess,
@@ -172,20 +197,24 @@ def settings_page(
     form: SettingsForm | None = None,
     formset: "BaseFormSet[ClassForm] | None" = None,
     add_form: AddClassesForm | None = None,
+    scale_form: ScaleForm | None = None,
     class_error: str = "",
 ) -> HttpResponse:
     """Show the settings with whichever form was sent, its errors beside the fields."""
     classes = queries.classes(found.project)
+    fixed = queries.scale_is_fixed(found.project)
     context = {
         "access": found,
         "project": found.project,
         "form": form or SettingsForm(instance=found.project),
         "formset": formset or ClassFormSet(initial=class_rows(classes), prefix="classes"),
         "add_form": add_form or AddClassesForm(),
+        "scale_form": scale_form or ScaleForm(instance=found.project, fixed=fixed),
+        "scale_is_fixed": fixed,
         "class_error": class_error,
         "network_is_open": queries.network_is_open(found.project),
     }
-    wrong = class_error or any(part is not None and part.is_bound for part in (form, formset, add_form))
+    wrong = class_error or any(part is not None and part.is_bound for part in (form, formset, add_form, scale_form))
     return render(request, "annotator/project_settings.html", context, status=UNPROCESSABLE if wrong else 200)
 
 
@@ -193,7 +222,7 @@ def specs(pairs: list[tuple[str, str]]) -> list[ClassSpec]:
     return [ClassSpec(name=name, key=key) for name, key in pairs]
 
 
-def field_of(form: ProjectForm | SettingsForm, error: ProjectError) -> str | None:
+def field_of(form: ProjectForm | SettingsForm | ScaleForm, error: ProjectError) -> str | None:
     """Return the field an error belongs to, None for the form as a whole."""
     return error.field if error.field in form.fields else None
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from annotator import access
 from annotator.actions import reserving
-from annotator.models import Query
+from annotator.models import Project, Query
 from annotator.queries.cards import RESERVE_WORDS, model_words
 
 
@@ -20,21 +20,24 @@ def annotate_reserve(request: HttpRequest, slug: str, session_id: UUID) -> HttpR
     """Bring the tab's reserve up to date, prolong it, and return its cards, the next first."""
     session = access.own_session(request.user, session_id, slug=slug)
     holds = reserving.refill(session=session)
-    hidden = session.project.hide_predictions
+    project = session.project
     model = model_words(session.project, holds[0].linearization) if holds else ""  # all come from the one that is live
-    return JsonResponse({"cards": [describe(hold, model=model, hide_prediction=hidden) for hold in holds]})
+    return JsonResponse({"cards": [describe(hold, project, model=model) for hold in holds]})
 
 
-def describe(hold: Query, *, model: str, hide_prediction: bool) -> dict[str, Any]:
+def describe(hold: Query, project: Project, *, model: str) -> dict[str, Any]:
     """Return what the page needs to show a card by itself."""
-    image = hold.image
+    image, scale = hold.image, project.scale
+    prediction = None if project.hide_predictions else hold.prediction
+    suggested = scale.text(scale.nearest(prediction[0][1])) if prediction and scale else ""
     return {
         "query": hold.pk,
         "image": image.pk,
         "src": reverse("image-file", args=[image.pk, image.sha256[:16]]),
         "width": image.width,
         "height": image.height,
-        "prediction": None if hide_prediction else hold.prediction,
+        "prediction": prediction,
         "reason": RESERVE_WORDS,
         "model": f"{model} · labels behind: {hold.labels_behind}",
+        **({"suggestion": suggested} if scale else {}),
     }

@@ -56,12 +56,13 @@
     const body = new URLSearchParams({ csrfmiddlewaretoken: token() });
     const headers = { "X-Requested-With": "fetch" };
     const asked = performance.now();
+    const forCard = card();
     const reply = await fetch(page.dataset.heartbeat, { method: "POST", body, headers, credentials: "same-origin" }).catch(() => null);
     if (reply && reply.status === 204) {
       leaseUntil = Math.max(leaseUntil, asked + LEASE);
       watch();
       reserve.sync(true);
-    } else if (reply && reply.status === 410 && settled()) {
+    } else if (reply && reply.status === 410 && settled() && forCard === card()) { // not one that was just answered
       const before = document.getElementById("picture")?.getAttribute("src");
       await refresh().catch(() => {});
       const after = document.getElementById("picture")?.getAttribute("src");
@@ -91,7 +92,8 @@
     if (target === "card") begin();
     if (document.querySelector("dialog[open]")) return;
     const next = { card: filtering ? "class-filter" : "card-title", correction: "correction-answer" }[target];
-    document.getElementById(next)?.focus({ preventScroll: target === "card" });
+    const typed = document.activeElement?.id === "number-value" && document.activeElement.value;
+    if (!typed) document.getElementById(next)?.focus({ preventScroll: target === "card" }); // who types on, goes on
   });
 
   setInterval(heartbeat, HEARTBEAT);

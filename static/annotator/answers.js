@@ -183,11 +183,12 @@
     localStorage.setItem(name, JSON.stringify({ path, fields, at, tried: true }));
   }
 
-  // Ask for the card of now. Nobody's answer to the one on screen may meet the other, and no comment is thrown away:
+  // Ask for the card of now. Nobody's answer to the one on screen may meet the other, and nothing typed is thrown away:
   // a card of the reserve that somebody writes on stays, its answer is sent like any other.
   async function show() {
     const open = !answered();
-    if (open && document.getElementById("comment-text")?.value) {
+    const written = ["comment-text", "number-value"].some((id) => document.getElementById(id)?.value);
+    if (open && written) {
       stale = false;
       return;
     }

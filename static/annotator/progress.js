@@ -9,6 +9,7 @@
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   let charts = [];
+  const named = (words, unit) => (unit ? `${words}, ${unit}` : words);
 
   function axes(x, y, options) {
     const axis = (text, more) => ({
@@ -20,18 +21,56 @@
     return { x: axis(x), y: axis(y, { beginAtZero: true, ...options }) };
   }
 
-  const kinds = {
-    curve: (data) => ({
+  // A line with its interval as a band: `points` have labels, low, value and high.
+  function band(points, words, y, options) {
+    return {
       type: "line",
       data: {
-        labels: data.curve.map((point) => point.labels),
+        labels: points.map((point) => point.labels),
         datasets: [
-          { label: "upper end of the interval", data: data.curve.map((point) => 100 * point.high), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
-          { label: "lower end of the interval", data: data.curve.map((point) => 100 * point.low), borderColor: "transparent", pointRadius: 0 },
-          { label: "audit accuracy", data: data.curve.map((point) => 100 * point.share), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2, order: -1 },
+          { label: "upper end of the interval", data: points.map((point) => point.high), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
+          { label: "lower end of the interval", data: points.map((point) => point.low), borderColor: "transparent", pointRadius: 0 },
+          { label: words, data: points.map((point) => point.value), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2, order: -1 },
         ],
       },
-      options: { scales: axes("labels", "accuracy, %", { max: 100 }) },
+      options: { scales: axes("labels", y, options) },
+    };
+  }
+
+  const kinds = {
+    curve: (data) => band(
+      data.curve.map(({ labels, low, share, high }) => ({ labels, low: 100 * low, value: 100 * share, high: 100 * high })),
+      "audit accuracy", "accuracy, %", { max: 100 },
+    ),
+    error_curve: (data) => band(
+      data.error_curve.map((point) => ({ ...point, value: point.error })),
+      "audit error", named("error", data.unit), { ticks: { color: colour("--muted") } },
+    ),
+    // Each audited image a point; on the line, the prediction was right.
+    pairs: (data) => {
+      const values = data.pairs.flatMap((pair) => [pair.given, pair.predicted]);
+      const ends = [Math.min(...values), Math.max(...values)];
+      const scales = axes(named("given", data.unit), named("predicted", data.unit), { beginAtZero: false });
+      scales.x.type = "linear";
+      for (const axis of [scales.x, scales.y]) axis.ticks = { color: colour("--muted") };
+      return {
+        type: "scatter",
+        data: {
+          datasets: [
+            { label: "audited images", data: data.pairs.map((pair) => ({ x: pair.given, y: pair.predicted })), backgroundColor: colour("--accent"), pointRadius: 3 },
+            { label: "right", type: "line", data: ends.map((value) => ({ x: value, y: value })), borderColor: colour("--muted"), borderDash: [4, 4], borderWidth: 1, pointRadius: 0 },
+          ],
+        },
+        options: { scales },
+      };
+    },
+    histogram: (data) => ({
+      type: "bar",
+      data: {
+        labels: data.histogram.map((row) => row.words),
+        datasets: [{ label: "labels", data: data.histogram.map((row) => row.labels), backgroundColor: colour("--accent"), categoryPercentage: 1, barPercentage: 0.9 }],
+      },
+      options: { scales: axes(named(data.name, data.unit), "labels") },
     }),
     over_time: (data) => ({
       type: "line",
@@ -51,7 +90,8 @@
     }),
   };
 
-  function draw(data) {
+  function draw(summary) {
+    const data = { ...summary, ...summary.numbers };
     for (const chart of charts) chart.destroy();
     charts = [];
     for (const place of document.querySelectorAll("[data-chart]")) {

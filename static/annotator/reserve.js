@@ -79,6 +79,7 @@
     form.elements.query.value = entry.query;
     form.elements.comment.value = "";
     form.querySelector("#comment").open = false;
+    if (form.querySelector("#number-panel")) window.foresightNumber.set(form, entry.suggestion);
     for (const button of form.querySelectorAll(".class-button")) {
       button.hidden = false;
       setPrediction(button, entry.prediction);
@@ -106,7 +107,7 @@
     for (const notice of fresh.querySelectorAll(":scope > .notice.error")) notice.remove();
     for (const busy of fresh.querySelectorAll(".htmx-request")) busy.classList.remove("htmx-request");
     fresh.querySelector("#lease-warning").hidden = true;
-    fresh.querySelector("#card-title").textContent = `Image ${number}: which class is it?`;
+    fresh.querySelector("#card-title").textContent = `Image ${number}: ${card().dataset.question}`;
     const [reason, model] = fresh.querySelectorAll(".why p");
     reason.textContent = entry.reason;
     model.textContent = entry.model;

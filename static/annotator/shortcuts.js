@@ -5,10 +5,11 @@
   const page = document.getElementById("annotate");
   if (!page) return;
 
+  const number = window.foresightNumber; // where a number is asked for
   const store = `foresight-keys-${page.dataset.user}`;
   const usual = {
     skip: " ", undo: "z", flag: "f", comment: "c", filter: "/", guidelines: "h", help: "?",
-    "zoom-in": "=", "zoom-out": "-", fit: "\\",
+    "zoom-in": "=", "zoom-out": "-", fit: "\\", take: "m",
   };
   const saved = JSON.parse(localStorage.getItem(store) || "{}");
   let on = saved.on !== false;
@@ -56,12 +57,16 @@
     "zoom-in": () => zoom(1),
     "zoom-out": () => zoom(-1),
     fit: () => zoom(0),
+    take: () => Boolean(number) && action("take"),
   };
 
-  const typing = (target) => target.closest("input, textarea, select, dialog[open], [contenteditable]");
+  const typing = (event) => (
+    event.target.closest("input, textarea, select, dialog[open], [contenteditable]") && !number?.leaves(event)
+  );
 
   function run(event) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (number?.press(event)) return true;
     if (key === " " && event.target.closest("button, summary, a")) return false;
     const button = classOf(key);
     if (button) return press(button);
@@ -70,8 +75,9 @@
   }
 
   document.addEventListener("keydown", (event) => {
-    if (!on || event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.defaultPrevented || typing(event.target)) return;
+    if (!on || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.repeat && !number?.repeats(event.key)) return;
+    if (event.defaultPrevented || typing(event)) return;
     if (run(event)) event.preventDefault();
   });
 

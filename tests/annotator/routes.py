@@ -78,6 +78,7 @@ ROUTES: dict[str, list[Route]] = {
     "project-settings": [page(404, 403, 200, "slug"), page(404, 403, 422, "slug", **POST)],
     "project-classes": [page(404, 403, 422, "slug", **POST)],
     "project-classes-add": [page(404, 403, 422, "slug", **POST)],
+    "project-scale": [page(404, 403, 422, "slug", **POST)],
     "project-network": [page(404, 403, 200, "slug"), page(404, 403, 422, "slug", **POST)],
     "project-prepare": [page(404, 403, 302, "slug", **POST)],
     "project-images": [page(404, 403, 200, "slug"), page(404, 403, 422, "slug", **POST)],

@@ -79,6 +79,8 @@ def test_row_says_who_when_and_why(project: Project, bob: User) -> None:
         "kind": "label",
         "label": "dog",
         "class_index": "1",
+        "value": "",
+        "unit": "",
         "annotator": "bob",
         "answered_at": label.created_at.isoformat(),
         "seconds": "1.25",
