@@ -47,6 +47,16 @@ def leave_one_out_accuracy(posterior: Posterior) -> float | None:
     return float((predictions.argmax(1) == targets.argmax(1)).double().mean()) if rows else None
 
 
+def leave_one_out_error(posterior: Posterior) -> float | None:
+    """The root mean squared error of each labelled image's output, predicted without its own labels; in output units.
+
+    None without labels; against the mean of an image's labels. Optimistic where the network was trained on them.
+    Source: Rasmussen and Williams 2006, equations 5.10 to 5.12.
+    """
+    rows, residuals = posterior.leave_one_out()
+    return float(residuals.square().sum(1).mean().sqrt()) if rows else None
+
+
 def suspicious_labels(posterior: Posterior, *, top: int) -> tuple[SuspiciousLabel, ...]:
     """The labels that all the others contradict: predicted as another class, the farthest first, at most `top`.
 

@@ -83,14 +83,16 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What happened: mean loss of each epoch, steps, accuracy on the training images, and the energy.
+    """What happened: mean loss of each epoch, steps, accuracy and error on the training images, and the energy.
 
+    The error is the root mean square of target less output, an image's outputs together: the measure in regression.
     The energy is the mean norm of target less output when fine-tuning starts: how far the features are about to move.
     """
 
     losses: tuple[float, ...]
     steps: int
     training_accuracy: float
+    training_error: float
     energy: float
     stopped: bool
 
@@ -156,8 +158,9 @@ def train(
         module.train()
         losses, steps, stopped = _fine_tune(module, images, smoothed, options, progress, should_stop)
         module.eval()
-        fitted = accuracy(outputs(module, images), targets.argmax(dim=1))
-    return TrainingReport(tuple(losses), steps, fitted, energy, stopped)
+        fitted = outputs(module, images)
+    error = float((targets - fitted).square().sum(1).mean().sqrt())
+    return TrainingReport(tuple(losses), steps, accuracy(fitted, targets.argmax(dim=1)), error, energy, stopped)
 
 
 @contextmanager

@@ -8,19 +8,36 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from annotator.actions import leasing, reserving
+from annotator.actions.labels import (
+    LabellingError,
+    UnknownClassError,
+    WrongKindError,
+    WrongNumberError,
+    find_label,
+    says_the_same,
+)
 from annotator.actions.sending import send_task
-from annotator.models import Annotation, AnnotationSession, LabelClass, Membership, Project, Query
+from annotator.models import Annotation, AnnotationSession, Membership, Project, Query
 from annotator.models.answer import MAX_COMMENT, MAX_SECONDS, Answer
 from annotator.queries import labelling
 from annotator.queries.cards import Card, build_card
 
-
-class LabellingError(ValueError):
-    """An answer that cannot be taken as it is; the message says why."""
-
-
-class UnknownClassError(LabellingError):
-    """The project has no class of this index."""
+__all__ = [
+    "LabellingError",
+    "NotYoursError",
+    "NothingToUndoError",
+    "PayloadMismatchError",
+    "QueryClosedError",
+    "SupersededError",
+    "UnknownClassError",
+    "UnknownQueryError",
+    "WrongKindError",
+    "WrongNumberError",
+    "correct",
+    "record_annotation",
+    "undo",
+    "withdraw",
+]
 
 
 class PayloadMismatchError(LabellingError):
@@ -59,9 +76,9 @@ def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Ans
     """Record an answer and return the next card.
 
     The same client key again returns the tab's present card and changes nothing. Raises PayloadMismatchError when that
-    key came with another answer, UnknownClassError, UnknownQueryError, and QueryClosedError (with the present card)
-    when the query was answered before. An answer whose lease has ended, or to an image of the reserve that somebody
-    else has or had meanwhile, is kept as an extra opinion, marked late.
+    key came with another answer, UnknownClassError, WrongKindError, WrongNumberError, UnknownQueryError, and
+    QueryClosedError (with the present card) when the query was answered before. An answer whose lease has ended, or to
+    an image of the reserve that somebody else has or had meanwhile, is kept as an extra opinion, marked late.
     """
     try:
         following = _record_at_last(session=session, query_id=query_id, answer=answer, client_key=client_key)
@@ -85,10 +102,11 @@ def _record_at_last(**given: Any) -> Query | None:
 
 @transaction.atomic
 def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Query | None:
-    label_class = _find_class(session.project, answer)
+    label = find_label(session.project, answer)
     earlier = labelling.annotation_by_key(user=session.user, client_key=client_key)
     if earlier is not None:
-        _check_same(earlier, answer, label_class, query_id)
+        if earlier.query_id != query_id or not says_the_same(earlier, answer, label):
+            raise PayloadMismatchError(f"The client key {client_key} was used before, with another answer.")
         return leasing.current_query(session=session)
     query, late = _close_query(session, query_id)
     annotation = Annotation.objects.create(
@@ -98,7 +116,8 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
         session=session,
         query=query,
         kind=answer.annotation_kind,
-        label_class=label_class,
+        label_class=label.label_class,
+        value=label.value,
         flagged=answer.kind == "flag",
         comment=answer.comment.strip()[:MAX_COMMENT],
         late=late,
@@ -112,27 +131,6 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
         leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
         present = labelling.live_query(session)
     return present or leasing.take_next(session=session, follows=annotation)
-
-
-def _find_class(project: Project, answer: Answer) -> LabelClass | None:
-    if answer.kind != "label" or answer.class_index is None:
-        return None
-    label_class = next((known for known in project.classes.all() if known.index == answer.class_index), None)
-    if label_class is None:
-        raise UnknownClassError(f"This project has no class number {answer.class_index}.")
-    return label_class
-
-
-def _check_same(earlier: Annotation, answer: Answer, label_class: LabelClass | None, query_id: UUID) -> None:
-    same = (
-        earlier.query_id == query_id
-        and earlier.kind == answer.annotation_kind
-        and earlier.label_class == label_class
-        and earlier.flagged == (answer.kind == "flag")
-        and earlier.comment == answer.comment.strip()[:MAX_COMMENT]
-    )
-    if not same:
-        raise PayloadMismatchError(f"The client key {earlier.client_key} was used before, with another answer.")
 
 
 def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, bool]:
@@ -227,7 +225,7 @@ def _lease_again(session: AnnotationSession, taken_back: Annotation) -> Query | 
 def correct(*, user: User, annotation_id: int, project: Project, answer: Answer, client_key: UUID) -> Annotation:
     """Amend one's own answer (an admin or reviewer: anybody's): the old row stays, the new one supersedes it.
 
-    Raises NotYoursError, SupersededError, UnknownClassError, PayloadMismatchError.
+    Raises NotYoursError, SupersededError, UnknownClassError, WrongKindError, WrongNumberError, PayloadMismatchError.
     """
     values: dict[str, Any] = {"user": user, "annotation_id": annotation_id, "project": project, "answer": answer}
     try:
@@ -242,9 +240,9 @@ def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer
     old = Annotation.objects.select_related("session", "query").filter(pk=annotation_id, project=project).first()
     if old is None or not _may_correct(user, old):
         raise NotYoursError("You can correct your own answers only.")
-    label_class = _find_class(project, answer)
+    label = find_label(project, answer)
     if earlier is not None:
-        if earlier.supersedes_id != old.pk or earlier.label_class != label_class:
+        if earlier.supersedes_id != old.pk or (earlier.label_class, earlier.value) != (label.label_class, label.value):
             raise PayloadMismatchError(f"The client key {client_key} was used before, with another answer.")
         return earlier
     if old.kind == Annotation.Kind.WITHDRAW or hasattr(old, "superseded_by"):
@@ -257,7 +255,8 @@ def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer
         session=old.session,
         query=old.query,
         kind=answer.annotation_kind,
-        label_class=label_class,
+        label_class=label.label_class,
+        value=label.value,
         flagged=answer.kind == "flag",
         comment=answer.comment.strip()[:MAX_COMMENT] or old.comment,
         answer_seconds=answer.seconds,

@@ -92,7 +92,7 @@ def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Quer
     """Lease the next image to the tab, or return None when there is none to be had; the caller tells the learner."""
     project = session.project
     close_expired(project=project)
-    if not project.classes.all():
+    if not labelling.can_be_labelled(project):
         return None
     number = next_number(session)
     live = labelling.live_linearization(project)

@@ -6,6 +6,7 @@ from django.db import transaction
 
 from annotator import jobs
 from annotator.models import Job, NetworkVersion, Project
+from annotator.queries.labelling import can_be_labelled
 
 
 @transaction.atomic
@@ -44,7 +45,7 @@ def prepare_other_network(*, project: Project, user: User | None) -> Job | None:
 
 def _ask(project: Project, user: User | None) -> Job | None:
     # Without classes there is nothing to predict: naming the first ones asks again.
-    if not project.images.exists() or not project.classes.exists():
+    if not project.images.exists() or not can_be_labelled(project):
         return None
     waiting = Job.objects.filter(project=project, kind=Job.Kind.PREPARE, state=Job.State.PENDING).first()
     if waiting is None:

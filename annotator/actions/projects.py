@@ -16,6 +16,7 @@ from django.utils.text import slugify
 from annotator.actions.preparing import prepare_new_classes, prepare_other_network
 from annotator.actions.sending import send_task
 from annotator.models import Job, LabelClass, Membership, Project
+from annotator.models.scale import ScaleError
 
 # Addresses that are pages of their own: /projects/new/.
 RESERVED_SLUGS = frozenset({"new"})
@@ -73,7 +74,13 @@ def create_project(
     *,
     user: User,
     name: str,
-    classes: Sequence[ClassSpec],
+    classes: Sequence[ClassSpec] = (),
+    label_type: str = Project.LabelType.CLASSIFICATION,
+    quantity: str = "",
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    step: float | None = None,
     strategy: str = Project.Strategy.LOOKAHEAD,
     network: str = Project.Network.SMALL_CNN,
     weights: str = Project.Weights.NONE,
@@ -88,12 +95,21 @@ def create_project(
     seed: int | None = None,
     slug: str = "",
 ) -> Project:
-    """Make a project whose first admin is `user`. Raises ProjectError, and ClassError for its classes."""
+    """Make a project whose first admin is `user`: with classes, or with the scale of a number (`label_type`).
+
+    Raises ProjectError, and ClassError for its classes.
+    """
     if slug in RESERVED_SLUGS:
         raise ProjectError(f"“{slug}” is the address of another page: choose another one.", field="slug")
     project = Project(
         name=name.strip(),
         slug=slug or free_slug(name),
+        label_type=label_type,
+        quantity=quantity.strip(),
+        unit=unit.strip(),
+        minimum=minimum,
+        maximum=maximum,
+        step=step,
         strategy=strategy,
         network=network,
         weights=weights,
@@ -109,6 +125,7 @@ def create_project(
         created_by=user,
     )
     check_network(project)
+    check_labels(project)
     save_checked(project)
     Membership.objects.create(user=user, project=project, role=Membership.Role.ADMIN)
     add_classes(project=project, classes=classes)
@@ -116,7 +133,7 @@ def create_project(
 
 
 @transaction.atomic
-def create_project_once(*, user: User, name: str, classes: Sequence[ClassSpec], **settings: Any) -> Project:
+def create_project_once(*, user: User, name: str, classes: Sequence[ClassSpec] = (), **settings: Any) -> Project:
     """Make a project, unless its maker made one of that name a moment ago: a button pressed twice makes one project."""
     # The maker's row is the lock that has the second request wait for the first.
     User.objects.select_for_update(no_key=True).get(pk=user.pk)
@@ -144,6 +161,30 @@ def check_network(project: Project) -> None:
         raise ProjectError("The weights' file and the choice of weights do not fit together.", field="weights")
     if project.freeze != Project.Freeze.NONE and not trained:
         raise ProjectError("Layers that nobody has trained must not be frozen: choose trained weights.", field="freeze")
+
+
+def check_labels(project: Project) -> None:
+    """Raise ProjectError unless labels can be given, and the strategy can rank by them."""
+    if project.is_regression:
+        if project.scale is None:
+            empty = next(field for field in ("minimum", "maximum", "step") if getattr(project, field) is None)
+            raise ProjectError("A number needs a smallest and a largest value, and a step.", field=empty)
+        try:
+            project.scale.check()
+        except ScaleError as error:
+            raise ProjectError(str(error), field=error.field) from error
+    elif (project.quantity, project.unit, project.minimum, project.maximum, project.step) != ("", "", None, None, None):
+        raise ProjectError("A project of classes has no scale: leave it out, or ask for a number.", field="label_type")
+    check_strategy(project)
+
+
+def check_strategy(project: Project) -> None:
+    """Raise ProjectError for a strategy that has no meaning for the project's labels."""
+    allowed = Project.STRATEGIES.get(Project.LabelType(project.label_type), ())
+    if project.strategy in Project.Strategy.values and project.strategy not in allowed:
+        names = ", ".join(str(strategy.label) for strategy in allowed)
+        what = "numbers" if project.is_regression else "classes"
+        raise ProjectError(f"This order is not one for {what}: take {names}.", field="strategy")
 
 
 @transaction.atomic
@@ -188,6 +229,7 @@ def update_settings(*, project: Project, **settings: object) -> Project:
         raise ProjectError(f"These settings cannot be changed: {', '.join(sorted(unknown))}.")
     for field, value in settings.items():
         setattr(project, field, value)
+    check_strategy(project)
     save_checked(project)
     send_task("annotator.tasks.absorb_labels", project.pk)
     return project
@@ -196,6 +238,8 @@ def update_settings(*, project: Project, **settings: object) -> Project:
 @transaction.atomic
 def add_classes(*, project: Project, classes: Sequence[ClassSpec]) -> list[LabelClass]:
     """Append classes after the present ones; a class never changes its index. Raises ClassError."""
+    if classes and project.is_regression:
+        raise ClassError("This project asks for a number: it has no classes.", field="classes")
     present = list(project.classes.all())
     if len(present) + len(classes) > MAX_CLASSES:
         raise ClassError(f"A project has at most {MAX_CLASSES} classes.", field="classes")

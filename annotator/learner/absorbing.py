@@ -16,6 +16,7 @@ from annotator.learner.holding import SEEN, STATES, TooLargeError, bytes_of, for
 from annotator.learner.likeness import mark_alike
 from annotator.learner.ownership import Claim, LostOwnershipError, owned
 from annotator.learner.state import CHECKPOINT_EVERY, UNUSABLE, ProjectState, open_state, save_checkpoint
+from annotator.learner.targets import targets_of
 from annotator.models import Job, Linearization, NetworkVersion, Ownership, Project, Query, Ranking
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ def _held(project: Project, claim: Claim) -> ProjectState | None:
         return None
     held = STATES.get(project.pk)
     if held is not None and _same(held.linearization, linearization):
+        if project.is_regression:  # as long as there are no labels its scale may change
+            held.targets = targets_of(project)
         return held
     STATES.pop(project.pk, None)
     make_room(linearization)
@@ -207,7 +210,7 @@ def _pass(project: Project, held: ProjectState, begin: float, seconds: float) ->
 
 def _store(project: Project, held: ProjectState, present: ranking.Prepared, begin: float) -> None:
     """Write what a pass found, and now and then a checkpoint: the file first, then the row that says it counts."""
-    fields = ["label_count", "leave_one_out_accuracy", "relative_ridge", "ridge_label_ids"]
+    fields = ["label_count", "leave_one_out_accuracy", "leave_one_out_error", "relative_ridge", "ridge_label_ids"]
     old = held.linearization.posterior_file
     if len(held.known) - held.saved_at >= CHECKPOINT_EVERY and _checkpoint(project, held):
         fields.append("posterior_file")
@@ -241,7 +244,7 @@ def _prepare_leases(
     stale = {lease.image_id for lease in leases if held.prepared.get(lease.image_id) != fingerprint}
     wanted = ranking.wanted(held, project, leases, among=stale)
     if ranking.is_shared(project, wanted):
-        _write_rankings(project, held, ranking.prepare_together(held, wanted), fingerprint)
+        _write_rankings(project, held, ranking.prepare_together(held, project, wanted), fingerprint)
         return True
     ready: list[ranking.Prepared] = []
     written_at = time.monotonic()
@@ -289,6 +292,7 @@ def _fingerprint(project: Project, held: ProjectState, leases: list[Query]) -> o
         held.linearization.pk,
         project.strategy,
         project.overlap,
+        project.scale,
         held.deleted,
     )
 

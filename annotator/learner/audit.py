@@ -5,7 +5,6 @@ import random
 from django.utils import timezone
 
 from annotator.learner import reading
-from annotator.learner.ranking import prediction
 from annotator.learner.state import ProjectState
 from annotator.models import AuditDraw, Project
 from annotator.models.id_ranges import Ranges
@@ -36,7 +35,7 @@ def refresh(state: ProjectState, project: Project, *, known_ids: Ranges) -> None
             continue
         kept.add(row)
         waiting.filter(pk=pk).update(
-            prediction=prediction(state.posterior.mean[row]),
+            prediction=state.targets.prediction(state.posterior.mean[row]),
             linearization=state.linearization,
             known_ids=known_ids,
             unlabelled_count=len(unlabelled),
@@ -56,7 +55,7 @@ def _draw_more(
             project=project,
             image_id=unlabelled[row],
             linearization=state.linearization,
-            prediction=prediction(state.posterior.mean[row]),
+            prediction=state.targets.prediction(state.posterior.mean[row]),
             known_ids=known_ids,
             unlabelled_count=len(unlabelled),
         )

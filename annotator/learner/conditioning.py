@@ -1,13 +1,15 @@
 """Bringing a posterior to what the database says: labels, withdrawals and corrections, deleted images, leases."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import torch
 
 from alcore.posterior import Posterior
 from annotator.learner import reading
 from annotator.learner.reading import Votes
-from annotator.learner.state import ProjectState, fresh_posterior, one_hot
+from annotator.learner.state import ProjectState, fresh_posterior
+from annotator.learner.targets import Key, Targets, Vote
 from annotator.models import Project
 
 MANY_CHANGES = 32  # labels taken back in one pass; beyond, building anew is cheaper and as exact
@@ -69,42 +71,48 @@ def bring_to(state: ProjectState, rows: set[int]) -> None:
 
     Only the difference counts, so this is safe to repeat: no label is lost or counted twice.
     """
-    posterior = state.posterior
-    gone: list[tuple[int, int, int | None]] = []  # row, class, and the class that replaces it
-    added: list[tuple[int, int]] = []
+    posterior, targets = state.posterior, state.targets
+    gone: list[tuple[int, Key, Key | None]] = []  # row, label, and the label that replaces it
+    added: list[tuple[int, Key]] = []
     for row in sorted(row for row in rows if row < posterior.size):
-        wanted = Counter(index for index in state.votes.get(row, []) if index < posterior.classes)
-        held = Counter(int(vote.argmax()) for vote in posterior.votes.get(row, []))
+        wanted = Counter(usable_keys(targets, state.votes.get(row, []), posterior))
+        held = Counter(targets.key_of(vote) for vote in posterior.votes.get(row, []))
         old, new = list((held - wanted).elements()), list((wanted - held).elements())
-        gone += [(row, index, new[place] if place < len(new) else None) for place, index in enumerate(old)]
-        added += [(row, index) for index in new[len(old) :]]
+        gone += [(row, key, new[place] if place < len(new) else None) for place, key in enumerate(old)]
+        added += [(row, key) for key in new[len(old) :]]
     if len(gone) > MANY_CHANGES:
         _build_anew(state)
         return
-    for row, index, other in gone:
+    for row, key, other in gone:
         if other is None:
-            posterior.forget_(row, one_hot(index, posterior))
+            posterior.forget_(row, targets.target(key, posterior.mean))
         else:
-            posterior.relabel_(row, one_hot(index, posterior), one_hot(other, posterior))
-    _condition(posterior, added)
+            posterior.relabel_(row, targets.target(key, posterior.mean), targets.target(other, posterior.mean))
+    _condition(posterior, targets, added)
+
+
+def usable_keys(targets: Targets, votes: Iterable[Vote], posterior: Posterior) -> list[Key]:
+    """Return the keys of labels, those of classes that came after the linearisation left out."""
+    usable = (vote for vote in votes if targets.is_usable(vote, outputs=posterior.classes))
+    return [targets.key(vote, posterior.mean) for vote in usable]
 
 
 def _build_anew(state: ProjectState) -> None:
     """Leases are not pending in the new posterior: they are held after the labels, in every pass."""
     state.posterior = fresh_posterior(state.arrays, ridge=state.posterior.ridge)
-    condition(state.posterior, state.votes)
+    condition(state.posterior, state.targets, state.votes)
 
 
-def condition(posterior: Posterior, votes: Votes) -> None:
+def condition(posterior: Posterior, targets: Targets, votes: Votes) -> None:
     """Absorb votes as one block; labels of images and classes that came after the linearisation are left out."""
     rows = [row for row in sorted(votes) if row < posterior.size]
-    _condition(posterior, [(row, index) for row in rows for index in votes[row] if index < posterior.classes])
+    _condition(posterior, targets, [(row, key) for row in rows for key in usable_keys(targets, votes[row], posterior)])
 
 
-def _condition(posterior: Posterior, labels: list[tuple[int, int]]) -> None:
+def _condition(posterior: Posterior, targets: Targets, labels: list[tuple[int, Key]]) -> None:
     if labels:
-        targets = torch.stack([one_hot(index, posterior) for _, index in labels])
-        posterior.condition_([row for row, _ in labels], targets)
+        wanted = torch.stack([targets.target(key, posterior.mean) for _, key in labels])
+        posterior.condition_([row for row, _ in labels], wanted)
 
 
 def hold_leases(state: ProjectState, rows: set[int]) -> None:

@@ -16,7 +16,8 @@ import torch
 from django.conf import settings
 
 from annotator.learner.state import ProjectState
-from annotator.models import LabelClass, Linearization
+from annotator.learner.targets import targets_of
+from annotator.models import Linearization
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,7 @@ def _tensors(held: Any) -> Iterator[torch.Tensor]:
 def expected_bytes(linearization: Linearization) -> int:
     """Return what a linearisation's arrays will take once it is held: known before anything is read."""
     images, width = linearization.image_count, linearization.sketch_size
-    classes = LabelClass.objects.filter(project=linearization.project_id).count()
-    outputs = 2 * images * classes * FLOAT32
+    outputs = 2 * images * targets_of(linearization.project).outputs * FLOAT32
     if linearization.form == "pairwise":
         return outputs + 2 * images * images * FLOAT32
     return outputs + images * (width + 2) * FLOAT32 + 3 * width * width * FLOAT64

@@ -26,7 +26,8 @@ from annotator.learner.networks import (
     open_pool,
     settle_norms_,
 )
-from annotator.models import ColdStart, Image, Job, LabelClass, Linearization, NetworkVersion, Project
+from annotator.learner.targets import targets_of
+from annotator.models import ColdStart, Image, Job, Linearization, NetworkVersion, Project
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def _prepare(job: Job, progress: jobs.Progress) -> str:
     images = list(Image.objects.filter(project=project).order_by("row"))
     if not images:
         raise NothingToPrepareError("The project has no images yet.")
-    if not LabelClass.objects.filter(project=project).exists():
+    if targets_of(project).outputs == 0:
         raise NothingToPrepareError("The project has no classes yet: add them under Settings.")
     pool = open_pool(project, images, progress=progress.part(0.0, 0.2))
     version, module = latest_network(pool, progress=progress.part(0.2, 0.3))
@@ -85,8 +86,7 @@ def latest_network(pool: Pool, *, progress: Progress) -> tuple[NetworkVersion, I
 def untrained_network(pool: Pool, *, progress: Progress) -> tuple[NetworkVersion, ImageNetwork]:
     """Make version 0: first weights, the pool's norm statistics, a head nobody has trained."""
     project = pool.project
-    classes = LabelClass.objects.filter(project=project).count()
-    module = new_network(project, classes=classes, seed=project.seed)
+    module = new_network(project, classes=targets_of(project).outputs, seed=project.seed)
     settle_norms_(module, pool, progress=progress)
     path = folder(project) / "network-0.safetensors"
     save_network(module, path, header={"number": 0})

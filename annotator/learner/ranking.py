@@ -11,9 +11,11 @@ from alcore.acquisition.crowd import rank_after_many
 from alcore.acquisition.lookahead import AnswerRanking, rank_after_answers, rank_now
 from alcore.acquisition.random import random_scores
 from alcore.acquisition.uncertainty import rank_uncertainty_after_answers, rank_uncertainty_now
-from annotator.learner import reading
+from annotator.learner import numbers, reading
 from annotator.learner.likeness import alike_to_pending, without_alike
-from annotator.learner.state import ProjectState, one_hot
+from annotator.learner.numbers import Answers, Entry
+from annotator.learner.state import ProjectState
+from annotator.learner.targets import PREDICTIONS, NumberTargets
 from annotator.models import ColdStart, Image, Linearization, Project, Query, Ranking
 from annotator.models.id_ranges import Ranges
 
@@ -22,10 +24,7 @@ OTHERS = 30  # images that others may take before this ranking is made again
 FEW = 3  # images out at once that each get a ranking by itself
 PRESENT_TOP = 50
 COLD_START_TOP = 30
-PREDICTIONS, LATER_PREDICTIONS = 10, 3
-DECIMALS = 7  # what float32 holds
-Entry = dict[str, Any]
-Answers = dict[str, list[Entry]]
+LATER_PREDICTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -81,22 +80,25 @@ def wanted(
 def prepare_all(state: ProjectState, project: Project, rankings: Sequence[Wanted]) -> list[Prepared]:
     """Make all of these rankings, whatever it takes."""
     if is_shared(project, rankings):
-        return prepare_together(state, rankings)
+        return prepare_together(state, project, rankings)
     return [prepare_after(state, project, one) for one in rankings]
 
 
 def is_shared(project: Project, rankings: Sequence[Wanted]) -> bool:
     """Say whether so many rankings are wanted that they share their work."""
-    return len(rankings) > FEW and project.strategy == Project.Strategy.LOOKAHEAD
+    shared = project.is_regression and project.strategy != Project.Strategy.RANDOM
+    return len(rankings) > FEW and (shared or project.strategy == Project.Strategy.LOOKAHEAD)
 
 
-def prepare_together(state: ProjectState, rankings: Sequence[Wanted]) -> list[Prepared]:
+def prepare_together(state: ProjectState, project: Project, rankings: Sequence[Wanted]) -> list[Prepared]:
     """Rank what follows every answer to many images that are out: they share nearly all of the work."""
     answers: list[int | None] = [*range(state.posterior.classes), None]
     masks = {one.image.row: one.open_rows for one in rankings}
-    found = rank_after_many(
-        state.posterior, list(masks), answers=answers, candidates=masks, top=max(one.top for one in rankings)
-    )
+    top = max(one.top for one in rankings)
+    if isinstance(state.targets, NumberTargets):
+        after = numbers.rank_after_each(state, state.targets, project, masks, top=top)
+        return [Prepared(one.image.pk, after[one.image.row]) for one in rankings]
+    found = rank_after_many(state.posterior, list(masks), answers=answers, candidates=masks, top=top)
     prepared = []
     for one in rankings:
         entries = {answer: _entries(state, ranking) for answer, ranking in found[one.image.row].items()}
@@ -109,6 +111,8 @@ def prepare_after(state: ProjectState, project: Project, ranking: Wanted) -> Pre
     """Rank what follows every answer to one image, from one covariance: it does not depend on the answer."""
     image, open_rows, top = ranking.image, ranking.open_rows, ranking.top
     answers: list[int | None] = [*range(state.posterior.classes), None]
+    if isinstance(state.targets, NumberTargets):
+        return Prepared(image.pk, _numbers_after(state, state.targets, project, ranking))
     if project.strategy == Project.Strategy.RANDOM:
         rankings = _random_after(state, project, image.row, answers, open_rows, top)
     else:
@@ -128,6 +132,10 @@ def prepare_present(state: ProjectState, project: Project) -> Prepared:
         rows, scores = draw_rows(state, project, open_rows, top=PRESENT_TOP, salt=-1)
         return Prepared(None, {"now": _plain(state, rows, state.posterior.mean[rows], scores), **cold})
     open_rows = without_alike(open_rows, list(alike_to_pending(state).values()), at_least=PRESENT_TOP)
+    if isinstance(state.targets, NumberTargets):
+        scored = numbers.scores_now(state, project)
+        now = numbers.best_entries(state, state.targets, scored, open_rows, top=PRESENT_TOP)
+        return Prepared(None, {"now": now, **cold})
     if project.strategy == Project.Strategy.LOOKAHEAD:
         ranking = rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP)
     else:
@@ -135,6 +143,16 @@ def prepare_present(state: ProjectState, project: Project) -> Prepared:
             state.posterior, candidates=open_rows, top=PRESENT_TOP, strategy=_uncertainty(project)
         )
     return Prepared(None, {"now": _entries(state, ranking), **cold})
+
+
+def _numbers_after(state: ProjectState, targets: NumberTargets, project: Project, ranking: Wanted) -> Answers:
+    """One order for every number; where it is random, one draw for the skip, too."""
+    row, open_rows, top = ranking.image.row, ranking.open_rows, ranking.top
+    if project.strategy != Project.Strategy.RANDOM:
+        return numbers.rank_after(state, targets, project, row, open_rows, top=top)
+    rows, scores = draw_rows(state, project, open_rows, top=top, salt=row)
+    skip = numbers.entries(state, targets, rows, scores)
+    return {"label": numbers.entries(state, targets, rows, scores, after=row), "skip": skip, "flag": skip}
 
 
 def candidates(state: ProjectState, project: Project) -> torch.Tensor:  # (N,) bool
@@ -172,7 +190,9 @@ def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
             "score": entry.score,
             "moved": entry.moved,
             "flipped": entry.flipped,
-            "prediction": prediction(entry.prediction, count=PREDICTIONS if place < TOP else LATER_PREDICTIONS),
+            "prediction": state.targets.prediction(
+                entry.prediction, count=PREDICTIONS if place < TOP else LATER_PREDICTIONS
+            ),
         }
         for place, entry in enumerate(ranking.entries)
     ]
@@ -187,7 +207,7 @@ def _random_after(
     gain = state.posterior.gain(row)[rows]
     for answer in answers:
         if answer is not None:
-            surprise = one_hot(answer, state.posterior) - state.posterior.mean[row]
+            surprise = state.targets.target(answer, state.posterior.mean) - state.posterior.mean[row]
             means[answer] = torch.addr(means[answer], gain, surprise)
     return {answer: _plain(state, rows, means[answer], scores) for answer in answers}
 
@@ -223,20 +243,10 @@ def _plain(
             "score": score,
             "moved": None,
             "flipped": None,
-            "prediction": prediction(mean),
+            "prediction": state.targets.prediction(mean),
         }
         for row, mean, score in zip(rows, means, scores, strict=True)
     ]
-
-
-def prediction(
-    mean: torch.Tensor,  # (K,)
-    *,
-    count: int = PREDICTIONS,
-) -> list[list[float]]:
-    """Return the largest predictions with their classes, best first, as shares between 0 and 1."""
-    values, classes = mean.clamp(0, 1).topk(min(count, len(mean)))
-    return [[index, round(value, DECIMALS)] for index, value in zip(classes.tolist(), values.tolist(), strict=True)]
 
 
 def write(project: Project, linearization: Linearization, prepared: list[Prepared], known_ids: Ranges) -> None:

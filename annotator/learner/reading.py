@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from django.db.models import Max
 from django.utils import timezone
 
+from annotator.learner.targets import Vote
 from annotator.models import Annotation, Image, NetworkVersion, Project, Query
 from annotator.models.id_ranges import expand
 
-Votes = dict[int, list[int]]
+Votes = dict[int, list[Vote]]
 TAIL = 1000  # ids looked at first: unread ones are nearly always among the newest
 MANY = 500  # beyond, all rows are read rather than named one by one
 
@@ -50,7 +51,7 @@ def rows_of(project: Project, ids: set[int]) -> dict[int, int]:
 
 
 def current_votes(project: Project, rows: Iterable[int] | None = None) -> Votes:
-    """Return row -> class indices of its current labels, in the order they were given."""
+    """Return row -> class indices, or numbers, of its current labels, in the order they were given."""
     return current_labels(project, rows)[1]
 
 
@@ -63,21 +64,22 @@ def current_labels(project: Project, rows: Iterable[int] | None = None) -> tuple
         labels = labels.filter(image__row__in=wanted)
     ids: set[int] = set()
     votes: Votes = defaultdict(list)
-    for pk, row, index in labels.order_by("pk").values_list("pk", "image__row", "label_class__index"):
+    columns = ("pk", "image__row", "label_class__index", "value")
+    for pk, row, index, value in labels.order_by("pk").values_list(*columns):
         if wanted is None or row in wanted:
             ids.add(pk)
-            votes[row].append(index)
+            votes[row].append(index if value is None else value)
     return ids, dict(votes)
 
 
 def votes_among(project: Project, ids: set[int]) -> Votes:
     """Return the votes as they were when these annotations, and no others, had been read."""
     labels = Annotation.objects.filter(project=project, kind=Annotation.Kind.LABEL, image__deleted_at=None)
-    columns = ("pk", "image__row", "label_class__index", "superseded_by__pk")
+    columns = ("pk", "image__row", "label_class__index", "value", "superseded_by__pk")
     votes: Votes = defaultdict(list)
-    for pk, row, index, replaced_by in labels.order_by("pk").values_list(*columns):
+    for pk, row, index, value, replaced_by in labels.order_by("pk").values_list(*columns):
         if pk in ids and replaced_by not in ids:
-            votes[row].append(index)
+            votes[row].append(index if value is None else value)
     return dict(votes)
 
 

@@ -76,11 +76,12 @@ def compare_file(project: Project, state: ProjectState) -> tuple[str, int, int, 
         posterior, known = read_checkpoint(state.linearization, state.arrays)
     except (StoreError, PosteriorError, KeyError) as error:
         return str(error), 0, 0, set()
-    held = {row: Counter(int(vote.argmax()) for vote in votes) for row, votes in posterior.votes.items()}
+    targets = state.targets
+    held = {row: Counter(targets.key_of(vote) for vote in votes) for row, votes in posterior.votes.items()}
     told = {
         row: Counter(usable)
         for row, votes in reading.votes_among(project, known).items()
-        if row < posterior.size and (usable := [index for index in votes if index < posterior.classes])
+        if row < posterior.size and (usable := conditioning.usable_keys(targets, votes, posterior))
     }
     differing = sum(held.get(row) != told.get(row) for row in set(held) | set(told))
     return "", sum(votes.total() for votes in held.values()), differing, known
@@ -98,17 +99,17 @@ def compare_served(project: Project, state: ProjectState) -> tuple[int, float]:
     rows = {image_id: row for row, image_id in enumerate(reading.image_ids(project, len(mean)))}
     entries = [entry for key in ("now", "cold_start") for entry in ranking.answers.get(key, [])]
     differences = [
-        abs(value - float(mean[rows[entry["image"]], index].clamp(0, 1)))
+        state.targets.distance(entry["prediction"], mean[rows[entry["image"]]])
         for entry in entries
         if entry["image"] in rows
-        for index, value in entry["prediction"]
     ]
-    return len(differences), max(differences, default=0.0)
+    served = sum(len(entry["prediction"]) for entry in entries if entry["image"] in rows)
+    return served, max(differences, default=0.0)
 
 
 def _mean_under(state: ProjectState, votes: Votes) -> torch.Tensor:  # (N, K)
     posterior = fresh_posterior(state.arrays, ridge=state.posterior.ridge)
-    conditioning.condition(posterior, votes)
+    conditioning.condition(posterior, state.targets, votes)
     return posterior.mean
 
 

@@ -2,11 +2,12 @@
 
 import torch
 
-from alcore.estimates import leave_one_out_accuracy, mean_votes
+from alcore.estimates import leave_one_out_accuracy, leave_one_out_error, mean_votes
 from alcore.linearization import Linearization as Arrays
 from alcore.regularization import choose_ridge
 from annotator.learner import reading
 from annotator.learner.state import ProjectState
+from annotator.learner.targets import NumberTargets
 
 RIDGE_EVERY = 20
 RIDGE_WINDOW = 1000  # labels a ridge is chosen on at most: a Cholesky factor for each value on the grid
@@ -50,11 +51,16 @@ def kernel_of(arrays: Arrays, rows: list[int]) -> torch.Tensor:  # (n, n)
 
 
 def measure(state: ProjectState, *, force: bool = False) -> None:
-    """Write label count and leave-one-out accuracy into the linearisation's row, the latter every few labels."""
+    """Write label count and leave-one-out accuracy, or error, into the linearisation's row, the latter every few
+    labels."""
     count = len(state.posterior.votes)
     state.linearization.label_count = count
     if force or abs(count - state.measured_at) >= ACCURACY_EVERY:
         state.measured_at = count
-        # With one class there is nothing to mistake it for.
-        several = state.posterior.classes > 1
-        state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior) if several else None
+        if isinstance(state.targets, NumberTargets):
+            error = leave_one_out_error(state.posterior)
+            state.linearization.leave_one_out_error = None if error is None else state.targets.scale.half_range * error
+        elif state.posterior.classes > 1:  # with one class there is nothing to mistake it for
+            state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior)
+        else:
+            state.linearization.leave_one_out_accuracy = None

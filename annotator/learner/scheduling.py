@@ -1,18 +1,20 @@
-"""When to train: first at max(2 K, 20) labels with two classes seen, then whenever they have grown by a factor."""
+"""When to train: first at max(2 K, 20) labels, two different ones among them, then whenever they have grown by a
+factor."""
 
 import math
 
 from annotator import jobs
 from annotator.learner.ownership import owned
 from annotator.learner.state import ProjectState
-from annotator.models import Job, LabelClass, Linearization, NetworkVersion, Project
+from annotator.learner.targets import Vote, targets_of
+from annotator.models import Job, Linearization, NetworkVersion, Project
 
 FIRST_TRAINING = 20
 
 
 def train_when_due(project: Project, held: ProjectState) -> None:
     """Create the next network version and its job, never two at a time."""
-    labels, seen = len(held.votes), {index for votes in held.votes.values() for index in votes}
+    labels, seen = len(held.votes), {vote for votes in held.votes.values() for vote in votes}
     newest = NetworkVersion.objects.filter(project=project).order_by("-number").first()
     if newest is None or len(seen) < 2 or not is_due(project, newest, held, labels=labels, seen=seen):
         return
@@ -23,13 +25,13 @@ def train_when_due(project: Project, held: ProjectState) -> None:
         jobs.start(project, Job.Kind.TRAIN, options={"network_version": version.pk})
 
 
-def is_due(project: Project, newest: NetworkVersion, held: ProjectState, *, labels: int, seen: set[int]) -> bool:
+def is_due(project: Project, newest: NetworkVersion, held: ProjectState, *, labels: int, seen: set[Vote]) -> bool:
     """Say whether there are labels enough, or one of a class that the trained network has no output for."""
-    classes = LabelClass.objects.filter(project=project).count()
-    if labels >= due_at(project, newest, classes=classes):
+    if labels >= due_at(project, newest, classes=targets_of(project).outputs):
         return True
     trained = newest.number > 0 and newest.state == NetworkVersion.State.READY
-    return trained and labels > newest.label_count and max(seen) >= held.posterior.classes
+    known = all(held.targets.is_usable(vote, outputs=held.posterior.classes) for vote in seen)
+    return trained and labels > newest.label_count and not known
 
 
 def due_at(project: Project, newest: NetworkVersion, *, classes: int) -> int:

@@ -12,6 +12,10 @@ from annotator.learner.files import load_pool
 from annotator.models import Image, LabelClass, Project
 
 
+class NoClassesError(ValueError):
+    """A project whose labels are numbers."""
+
+
 class TooFewLabelsError(ValueError):
     """A project with fewer labelled images, or fewer classes among them, than a simulation needs."""
 
@@ -26,9 +30,11 @@ class LabelledPool:
 
 
 def labelled_pool(project: Project, *, at_least: int, progress: Progress | None = None) -> LabelledPool:
-    """Read the labelled images. Raises TooFewLabelsError, ImageFileError."""
+    """Read the labelled images. Raises NoClassesError, TooFewLabelsError, ImageFileError."""
+    if project.is_regression:
+        raise NoClassesError(f"“{project.slug}” asks for a number: strategies are simulated on classes")
     votes = reading.current_labels(project)[1]
-    chosen = {row: majority(indices) for row, indices in sorted(votes.items())}
+    chosen = {row: majority([int(vote) for vote in found]) for row, found in sorted(votes.items())}
     if len(chosen) < at_least:
         raise TooFewLabelsError(
             f"“{project.slug}” has {len(chosen):,} labelled images; this simulation needs {at_least:,}"

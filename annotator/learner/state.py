@@ -3,8 +3,6 @@
 import logging
 from dataclasses import dataclass, field
 
-import torch
-
 from alcore.cholesky import NonFiniteError, SingularKernelError
 from alcore.linearization import Linearization as Arrays
 from alcore.linearization import LinearizationError, load_linearization
@@ -14,6 +12,7 @@ from alcore.store import StoreError
 from annotator.learner.files import folder, relative, resolve
 from annotator.learner.ownership import Claim, nobodys
 from annotator.learner.reading import Votes
+from annotator.learner.targets import Targets, targets_of
 from annotator.models import Linearization, Project
 from annotator.models.id_ranges import Ranges, expand, to_ranges
 
@@ -44,6 +43,7 @@ class ProjectState:
     arrays: Arrays
     posterior: Posterior
     mean_diagonal: float
+    targets: Targets
     known: set[int] = field(default_factory=set)
     outside: set[int] = field(default_factory=set)
     foreign: set[int] = field(default_factory=set)
@@ -78,10 +78,6 @@ class ProjectState:
         return to_ranges((self.known - self.outside) | self.foreign)
 
 
-def one_hot(index: int, posterior: Posterior) -> torch.Tensor:  # (K,)
-    return torch.eye(posterior.classes, dtype=posterior.mean.dtype)[index]
-
-
 def open_state(linearization: Linearization, *, claim: Claim | None = None, checkpoint: bool = True) -> ProjectState:
     """Load the arrays of a linearisation and its checkpoint; without a sound one the posterior has no labels yet.
 
@@ -98,7 +94,8 @@ def open_state(linearization: Linearization, *, claim: Claim | None = None, chec
     claim = claim or nobodys(linearization.project_id)
     # Where a file is damaged the next pass writes another.
     saved_at = len(known) if known or not linearization.posterior_file else -CHECKPOINT_EVERY
-    return ProjectState(linearization, claim, arrays, posterior, kbar, known, saved_at=saved_at)
+    targets = targets_of(linearization.project)
+    return ProjectState(linearization, claim, arrays, posterior, kbar, targets, known, saved_at=saved_at)
 
 
 def fresh_posterior(arrays: Arrays, *, ridge: float) -> Posterior:

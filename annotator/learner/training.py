@@ -27,7 +27,8 @@ from annotator.learner.networks import (
     settle_norms_,
 )
 from annotator.learner.preparing import linearize_pool, store_linearization, untrained_network, write_arrays
-from annotator.models import Image, Job, LabelClass, NetworkVersion, Project
+from annotator.learner.targets import NumberTargets, Targets, mean_targets, targets_of
+from annotator.models import Image, Job, NetworkVersion, Project
 from annotator.models.id_ranges import to_ranges
 
 log = logging.getLogger(__name__)
@@ -50,18 +51,18 @@ def _train(job: Job, progress: jobs.Progress, *, keep: Callable[[Trained], None]
     version = NetworkVersion.objects.get(pk=job.options["network_version"])
     NetworkVersion.objects.filter(pk=version.pk).update(state=NetworkVersion.State.RUNNING)
     ids, votes = reading.current_labels(project)
-    classes = LabelClass.objects.filter(project=project).count()
+    taught = targets_of(project)
     images = list(Image.objects.filter(project=project).order_by("row"))
     pool = open_pool(project, images, progress=progress.part(0.0, 0.1))
     rows = sorted(row for row in votes if row < len(images))
-    targets = mean_targets(votes, rows, classes=classes)
-    module = starting_network(pool, version, classes=classes, progress=progress.part(0.1, 0.15))
+    targets = mean_targets(taught, votes, rows)
+    module = starting_network(pool, version, classes=taught.outputs, progress=progress.part(0.1, 0.15))
     trained, read = behind_frozen_layers(module, pool, progress=progress.part(0.15, 0.25))
     labelled = SelectedRows(read, torch.tensor(rows, dtype=torch.long))
     report = fit(trained, labelled, targets, options=options_of(project, version), progress=progress.part(0.25, 0.6))
     arrays = linearize_pool(trained, read, project, untrained=False, progress=progress.part(0.6, 1.0))
     path = write_arrays(project, job, arrays)
-    describe(version, report, label_ids=to_ranges(ids), label_count=len(rows))
+    describe(version, report, taught, label_ids=to_ranges(ids), label_count=len(rows))
     version.weights_file = write_weights(project, version, module)
     with transaction.atomic():
         progress.confirm()
@@ -99,15 +100,6 @@ def starting_network(pool: Pool, version: NetworkVersion, *, classes: int, progr
     return with_new_head(body, classes=classes, seed=seed)
 
 
-def mean_targets(votes: reading.Votes, rows: list[int], *, classes: int) -> torch.Tensor:  # (n, K)
-    """Return the mean one-hot of each image's current labels."""
-    targets = torch.zeros(len(rows), classes)
-    for place, row in enumerate(rows):
-        for index in votes[row]:
-            targets[place, index] += 1 / len(votes[row])
-    return targets
-
-
 def write_weights(project: Project, version: NetworkVersion, module: ImageNetwork) -> str:
     """Save the network and return its file's name relative to the models' folder."""
     path = folder(project) / f"network-{version.number}.safetensors"
@@ -115,11 +107,18 @@ def write_weights(project: Project, version: NetworkVersion, module: ImageNetwor
     return relative(path)
 
 
-def describe(version: NetworkVersion, report: TrainingReport, *, label_ids: list[list[int]], label_count: int) -> None:
+def describe(
+    version: NetworkVersion,
+    report: TrainingReport,
+    targets: Targets,
+    *,
+    label_ids: list[list[int]],
+    label_count: int,
+) -> None:
     """Put what the training came to into the version's row, which is not saved here."""
     version.label_ids, version.label_count = label_ids, label_count
     version.metrics = {
-        "training_accuracy": report.training_accuracy,
+        **fitted(report, targets),
         "loss": report.losses[-1] if report.losses else None,
         "losses": [round(loss, 6) for loss in report.losses[-200:]],
         "epochs": report.epochs,
@@ -127,3 +126,10 @@ def describe(version: NetworkVersion, report: TrainingReport, *, label_ids: list
         "energy": report.energy,
     }
     version.state, version.finished_at = NetworkVersion.State.READY, timezone.now()
+
+
+def fitted(report: TrainingReport, targets: Targets) -> dict[str, float | None]:
+    """How the network fits its labels: the share of right classes, or the error of numbers in the project's unit."""
+    if isinstance(targets, NumberTargets):
+        return {"training_error": targets.scale.half_range * report.training_error}
+    return {"training_accuracy": report.training_accuracy}

@@ -87,6 +87,7 @@ class Query(models.Model):
 class Annotation(models.Model):
     """One answer, never changed: a correction or a withdrawal is a new row that supersedes the old one.
 
+    A label names a class, or has the `value` of a regression project, in its unit.
     `late` marks an answer whose lease had ended: kept as an extra opinion.
     """
 
@@ -102,6 +103,7 @@ class Annotation(models.Model):
     query = models.ForeignKey(Query, null=True, on_delete=models.SET_NULL, related_name="annotations")
     kind = models.CharField(max_length=10, choices=Kind)
     label_class = models.ForeignKey(LabelClass, null=True, on_delete=models.PROTECT, related_name="annotations")
+    value = models.FloatField(null=True)
     flagged = models.BooleanField(default=False)
     comment = models.TextField(blank=True, max_length=2000)
     late = models.BooleanField(default=False)
@@ -114,8 +116,10 @@ class Annotation(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["user", "client_key"], name="client_key_unique_per_user"),
             models.CheckConstraint(
-                condition=(Q(kind="label") & Q(label_class__isnull=False)) | (~Q(kind="label") & Q(label_class=None)),
-                name="a_label_has_a_class_and_nothing_else_has",
+                condition=Q(kind="label", label_class__isnull=False, value=None)
+                | Q(kind="label", label_class=None, value__isnull=False)
+                | (~Q(kind="label") & Q(label_class=None, value=None)),
+                name="a_label_has_a_class_or_a_number",
             ),
             models.CheckConstraint(
                 condition=~Q(kind="withdraw") | Q(supersedes__isnull=False), name="a_withdrawal_supersedes"
@@ -128,4 +132,4 @@ class Annotation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.label_class or ''} by {self.user}"
+        return f"{self.kind} {self.label_class or ('' if self.value is None else self.value)} by {self.user}"

@@ -10,10 +10,11 @@ MAX_COMMENT = 2_000
 
 @dataclass(frozen=True)
 class Answer:
-    """A label with its class, a skip, or a flag (set aside for review, without a label)."""
+    """A label with its class or its number, a skip, or a flag (set aside for review, without a label)."""
 
     kind: str
     class_index: int | None = None
+    value: float | None = None
     comment: str = ""
     seconds: float | None = None
 

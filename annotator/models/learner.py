@@ -61,6 +61,7 @@ class Linearization(models.Model):
     features_file = models.CharField(max_length=300, blank=True)
     posterior_file = models.CharField(max_length=300, blank=True)
     leave_one_out_accuracy = models.FloatField(null=True)
+    leave_one_out_error = models.FloatField(null=True)  # of numbers: root mean square, in the project's unit
     label_count = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     live_at = models.DateTimeField(null=True)
@@ -106,7 +107,8 @@ class Ranking(models.Model):
     `answers` maps "skip", "flag" and each class index ("0", "1", ...) to the best entries, best first; with no image,
     the one key is "now". An entry is {"image": id, "score": s, "moved": m, "flipped": f,
     "prediction": [[class index, value], ...]}, and where other images in the rankings are its near-duplicates "like":
-    their ids. `known_ids`: the ids of all annotations the model had read (ranges).
+    their ids. Of a number the order after any answer is the same ("label"), and an entry has "line": [a, b]; its
+    prediction after the answer y is [[0, a + b y]]. `known_ids`: ids of all annotations the model had read (ranges).
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rankings")

@@ -3,18 +3,22 @@
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import F, Q
 
 from annotator.models import networks
+from annotator.models.scale import Scale
 
 
 class Project(models.Model):
     class LabelType(models.TextChoices):
-        CLASSIFICATION = "classification", "Classification"
+        CLASSIFICATION = "classification", "A class"
+        REGRESSION = "regression", "A number"
 
     class Strategy(models.TextChoices):
         LOOKAHEAD = "lookahead", "Look-ahead"
         MARGIN = "margin", "Margin"
         ENTROPY = "entropy", "Entropy"
+        MAX_DET = "max_det", "Largest variance"
         RANDOM = "random", "Random"
 
     class Strength(models.TextChoices):
@@ -25,6 +29,12 @@ class Project(models.Model):
     Network = networks.Network
     Weights = networks.Weights
     Freeze = networks.Freeze
+
+    # Margin and entropy compare classes; of a number, only its variance is known.
+    STRATEGIES = {
+        LabelType.CLASSIFICATION: (Strategy.LOOKAHEAD, Strategy.MARGIN, Strategy.ENTROPY, Strategy.RANDOM),
+        LabelType.REGRESSION: (Strategy.LOOKAHEAD, Strategy.MAX_DET, Strategy.RANDOM),
+    }
 
     # The network is not among them: its versions, features and posterior belong together.
     CHANGEABLE = (
@@ -41,6 +51,11 @@ class Project(models.Model):
     name = models.CharField(max_length=100)
     slug = models.SlugField(max_length=110, unique=True)
     label_type = models.CharField(max_length=20, choices=LabelType, default=LabelType.CLASSIFICATION)
+    quantity = models.CharField(max_length=60, blank=True)
+    unit = models.CharField(max_length=20, blank=True)
+    minimum = models.FloatField(null=True, blank=True)
+    maximum = models.FloatField(null=True, blank=True)
+    step = models.FloatField(null=True, blank=True)
     guidelines = models.TextField(blank=True)
     strategy = models.CharField(max_length=20, choices=Strategy, default=Strategy.LOOKAHEAD)
     network = models.CharField(max_length=50, choices=networks.network_choices, default=networks.Network.SMALL_CNN)
@@ -59,8 +74,29 @@ class Project(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
 
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(label_type="regression")
+                | Q(minimum__isnull=False, maximum__isnull=False, step__isnull=False)
+                & Q(step__gt=0, minimum__lt=F("maximum")),
+                name="a_regression_project_has_a_scale",
+            ),
+        ]
+
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def scale(self) -> Scale | None:
+        """The scale of a regression project's numbers; None where classes are asked for."""
+        if self.minimum is None or self.maximum is None or self.step is None or not self.is_regression:
+            return None
+        return Scale(self.minimum, self.maximum, self.step, quantity=self.quantity, unit=self.unit)
+
+    @property
+    def is_regression(self) -> bool:
+        return self.label_type == self.LabelType.REGRESSION
 
 
 class Membership(models.Model):

@@ -22,6 +22,7 @@ from annotator.models import (
     Ranking,
 )
 from annotator.models.id_ranges import Ranges, add, contains
+from annotator.models.scale import Scale
 from annotator.queries import labelling
 
 COLD_START_TRIES = 20
@@ -49,7 +50,19 @@ def answer_key(annotation: Annotation) -> str:
     """Return the key under which a ranking keeps what follows this answer."""
     if annotation.kind == Annotation.Kind.SKIP:
         return "flag" if annotation.flagged else "skip"
+    if annotation.value is not None:
+        return "label"
     return str(annotation.label_class.index) if annotation.label_class else "skip"
+
+
+def prediction_of(entry: dict[str, Any], *, answer: float | None, scale: Scale | None) -> list[list[float]] | None:
+    """Return what a ranking predicts of an image; of a number it may be a line over the answer that has just come."""
+    if "line" not in entry:
+        return entry.get("prediction")
+    if answer is None or scale is None:
+        return None
+    start, slope = entry["line"]
+    return [[0, min(max(start + slope * answer, scale.minimum), scale.maximum)]]
 
 
 def candidates(
@@ -109,7 +122,15 @@ def _prepared(project: Project, follows: Annotation | None) -> Iterator[Candidat
         return
     known_ids = add(ranking.known_ids, follows.pk)
     entries = ranking.answers.get(answer_key(follows), [])
-    yield from _ranked(entries, ranking, project, kind=Query.Kind.RANKED, source="prepared", known_ids=known_ids)
+    yield from _ranked(
+        entries,
+        ranking,
+        project,
+        kind=Query.Kind.RANKED,
+        source="prepared",
+        known_ids=known_ids,
+        answer=follows.value,
+    )
 
 
 def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
@@ -139,6 +160,7 @@ def _ranked(
     kind: Query.Kind,
     source: str,
     known_ids: Ranges,
+    answer: float | None = None,
 ) -> Iterator[Candidate]:
     probability = 1.0 - project.audit_share
     if entries and ranking.strategy == "random":
@@ -153,7 +175,7 @@ def _ranked(
             score=entry.get("score"),
             moved=entry.get("moved"),
             flipped=entry.get("flipped"),
-            prediction=entry.get("prediction"),
+            prediction=prediction_of(entry, answer=answer, scale=project.scale),
             known_ids=known_ids,
         )
 

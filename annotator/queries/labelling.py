@@ -44,6 +44,16 @@ def current_labels(project: Project) -> QuerySet[Annotation]:
     return Annotation.objects.filter(project=project, superseded_by=None, kind=Annotation.Kind.LABEL)
 
 
+def can_be_labelled(project: Project) -> bool:
+    """Say whether there is anything to answer with: classes, or the scale of a number."""
+    return project.scale is not None or bool(project.classes.all())
+
+
+def has_numbers(project: Project) -> bool:
+    """Say whether anybody has ever answered with a number."""
+    return Annotation.objects.filter(project=project, value__isnull=False).exists()
+
+
 def label_events(project: Project) -> QuerySet[Annotation]:
     """Return the current events that change what the model is told: labels, withdrawals, corrections of any kind."""
     changes = Q(kind__in=[Annotation.Kind.LABEL, Annotation.Kind.WITHDRAW]) | Q(supersedes__isnull=False)

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from annotator.models import AnnotationSession, Image, Linearization, Query
+from annotator.queries import labelling
 from annotator.queries.candidates import Candidate, coming_next, unheld_images
 
 MAX_HEADROOM = 20
@@ -17,7 +18,7 @@ def choose(session: AnnotationSession, *, live: Linearization | None) -> list[tu
 
     The very best are left to the tabs that label just now: they would be taken at once.
     """
-    if not session.project.classes.all():
+    if not labelling.can_be_labelled(session.project):
         return []
     headroom = min(2 * _other_tabs(session), MAX_HEADROOM)
     wanted = settings.RESERVE_SIZE + headroom

@@ -12,7 +12,7 @@ from alcore.comparison import CONTENDERS, Contender, Plan, compare, from_json, s
 from alcore.datasets import ImageFileError
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve, SimulationError
-from annotator.learner.simulating import LabelledPool, TooFewLabelsError, labelled_pool
+from annotator.learner.simulating import LabelledPool, NoClassesError, TooFewLabelsError, labelled_pool
 from annotator.management.progress_bar import Bar
 from annotator.media import MediaStoreError
 from annotator.models import Project
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             raise CommandError("Stopped. The same command goes on where it was.", returncode=130) from None
         except OSError as error:
             raise CommandError(f"The results cannot be written: {error}.") from error
-        except (SimulationError, TooFewLabelsError, ImageFileError, MediaStoreError) as error:
+        except (SimulationError, NoClassesError, TooFewLabelsError, ImageFileError, MediaStoreError) as error:
             raise CommandError(f"{error}.") from error
 
     def simulate(self, project: Project, arguments: argparse.Namespace) -> None:
