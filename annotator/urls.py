@@ -90,6 +90,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # views/progress.py
     path("projects/<slug:slug>/progress/", progress.project_progress, name="project-progress"),
     path("projects/<slug:slug>/progress/data/", progress.project_progress_data, name="project-progress-data"),
+    path("projects/<slug:slug>/progress/target/", progress.project_target, name="project-target"),
     path("projects/<slug:slug>/progress/jobs/", progress.project_progress_jobs, name="project-progress-jobs"),
     # api/
     path("api/", include("annotator.api.urls")),

@@ -13,12 +13,14 @@ class Job(models.Model):
         IMPORT = "import", "Importing images"
         PREPARE = "prepare", "Preparing the pool"
         TRAIN = "train", "Training the network"
+        COMPARE = "compare", "Comparing strategies"
 
     class State(models.TextChoices):
         PENDING = "pending", "Waiting"
         RUNNING = "running", "Running"
         DONE = "done", "Done"
         FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="jobs")
     kind = models.CharField(max_length=10, choices=Kind)

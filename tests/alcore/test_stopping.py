@@ -27,7 +27,7 @@ def test_without_answers_nearly_everything_is_possible():
 def test_many_answers_find_the_curve_they_came_from():
     curves = learning_curves(audit(range(10, 2000, 2)), classes=10)
     for point in curves.accuracy([50, 200, 1000]):
-        assert point.accuracy == pytest.approx(true_accuracy(point.labels), abs=0.05)
+        assert point.accuracy == pytest.approx(true_accuracy(point.labels), abs=0.07)
         assert point.high - point.low < 0.15
     need = curves.need(0.92, labels=200)
     truth = next(n for n in range(2000) if true_accuracy(n) >= 0.92) - 200

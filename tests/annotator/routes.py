@@ -87,6 +87,7 @@ ROUTES: dict[str, list[Route]] = {
     "project-role": [page(404, 403, 422, "slug", "membership", **POST)],
     "project-member-remove": [page(404, 403, 302, "slug", "membership", **POST)],
     "project-member-link": [page(404, 403, 422, "slug", "membership", **POST)],
+    "project-target": [page(404, 403, 422, "slug", **POST)],
     "project-exports": [page(404, 403, 200, "slug")],
     "project-export": [page(404, 403, 200, "slug", "csv"), page(404, 403, 404, "slug", "exe")],
     # Its members.
