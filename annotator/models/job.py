@@ -29,6 +29,7 @@ class Job(models.Model):
     message = models.CharField(max_length=300, blank=True)
     error = models.TextField(blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
+    gave_way = models.PositiveSmallIntegerField(default=0)
     options = models.JSONField(default=dict)
     report = models.JSONField(default=dict)
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -42,6 +43,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} ({self.get_state_display()})"
+
+    @property
+    def tries(self) -> int:
+        """How often it was begun, the times left out at which it only made way for other work."""
+        return self.attempts - self.gave_way
 
 
 class WorkerHeartbeat(models.Model):
