@@ -11,18 +11,24 @@ from annotator.queries.progress import audit_answers, labelled_times
 
 # Leave-one-out is taken at its word only where the network has not seen a good part of the labels.
 UNSEEN = 1.2
+GROWN = 1.05
 AHEAD = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # of the present labels: where the curve is drawn
 
 
 def foresee(state: ProjectState, project: Project) -> None:
-    """Write into the linearisation's row what more labels would bring; nothing while too few images are audited."""
+    """Write into the linearisation's row what more labels would bring; nothing while too few images are audited.
+
+    Again whenever the labels have grown by GROWN: reading when each of them came takes longer the more there are.
+    """
+    count, before = len(state.posterior.votes), state.linearization.outlook.get("labels", 0)
+    if before and before <= count < GROWN * before:
+        return
     state.linearization.outlook = {}
     if project.is_regression or state.posterior.classes < 2:
         return
     audited = audited_images(project)
     if len(audited) < ENOUGH:
         return
-    count = len(state.posterior.votes)
     found = learning_curves(audited, left_out(state), classes=state.posterior.classes)
     state.linearization.outlook = as_json(found, labels=count, audited=len(audited), images=state.posterior.size)
 

@@ -80,7 +80,7 @@ def _words(labels: int | None, low: int | None, high: int | None, *, reached: fl
     """Return the answer, and its interval as a sentence beside it."""
     if labels == 0:
         sure = f"{100 * reached:.0f} % sure"
-        return ("reached" if reached >= SURE else "reached, probably"), sure
+        return "none", f"reached, {sure}" if reached >= SURE else f"probably reached, {sure}"
     low_words = _count(low or 0)
     if low is None or low > left:
         return "more than there are", f"even with the {left:,} images that are left, the model is unlikely to get there"

@@ -88,3 +88,18 @@ def test_leave_one_out_counts_where_the_network_has_not_seen_the_labels(trained_
     assert [(one.labels, one.accuracy) for one in found] == [(24, 0.4), (30, 0.7)]
     state.linearization.label_count = 26
     assert [one.labels for one in outlook.left_out(state)] == [24]
+
+
+def test_it_looks_again_when_the_labels_have_grown(trained_project, monkeypatch):
+    project = trained_project()
+    audit(project, range(24, 44))
+    learner.absorb(project.pk)
+    before = live(project).outlook
+    assert before["labels"] == 44
+    monkeypatch.setattr("annotator.learner.regularizing.ACCURACY_EVERY", 1)
+    label_rows(project, [50, 51])
+    learner.absorb(project.pk)
+    assert live(project).outlook == before
+    label_rows(project, [52])
+    learner.absorb(project.pk)
+    assert live(project).outlook["labels"] == 47

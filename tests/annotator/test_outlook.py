@@ -55,8 +55,8 @@ def page(client: Client) -> str:
             "more than there are",
             "even with the 900 images that are left, the model is unlikely to get there",
         ),
-        ((0.0, 0.0, 0.0, 0.97), "reached", "97 % sure"),
-        ((0.0, 0.0, 80.0, 0.61), "reached, probably", "61 % sure"),
+        ((0.0, 0.0, 0.0, 0.97), "none", "reached, 97 % sure"),
+        ((0.0, 0.0, 80.0, 0.61), "none", "probably reached, 61 % sure"),
     ],
 )
 def test_advice_is_in_words(live: Linearization, need: tuple[float | None, ...], words: str, note: str) -> None:
@@ -74,7 +74,7 @@ def test_without_enough_audits_the_page_says_how_many_there_are(
 ) -> None:
     Project.objects.update(audit_share=0.1)
     words = page(as_user(alice))
-    assert "Labels still needed for 90 %: not enough yet (0 of 10 audited images)." in words
+    assert "Labels still needed for 90 %: <strong>not enough yet</strong> (0 of 10 audited images)." in words
     Project.objects.update(audit_share=0.0)
     assert "no images are audited: give them a share in the settings" in page(as_user(alice))
 
@@ -83,7 +83,7 @@ def test_the_advice_is_about_the_projects_own_target(live: Linearization, alice:
     live.outlook = {**found(0.0, 0.0, 0.0, 0.99), "labels": 0}
     live.outlook["needs"]["75"] = [2.0, 1.0, 3.0, 0.1]
     live.save()
-    assert 'Labels still needed for 90 %</dt> <dd class="number">reached</dd>' in page(as_user(alice))
+    assert 'Labels still needed for 90 %</dt> <dd class="number">none</dd>' in page(as_user(alice))
     client = as_user(alice)
     reply = client.post(reverse("project-target", args=["animals"]), {"percent": "75"}, follow=True)
     assert reply.redirect_chain == [(reverse("project-progress", args=["animals"]), 302)]
