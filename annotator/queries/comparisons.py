@@ -139,8 +139,8 @@ def _ahead(report: dict[str, Any]) -> str:
     said = f"{title(margin['one'])} is {points} ahead of {title(margin['other'])}"
     if margin["interval"] is None:
         return f"{said}, in a single repetition."
-    low, high = (100 * end for end in margin["interval"])
-    return f"{said} (95 % interval {low:.1f} to {high:.1f})."
+    low, high = (_points(end).removeprefix("+") for end in margin["interval"])
+    return f"{said} (95 % interval {low} to {high})."
 
 
 def _about_chance(report: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@
         datasets: [
           { label: "upper end of the interval", data: points(data.outlook.curve, "high"), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
           { label: "lower end of the interval", data: points(data.outlook.curve, "low"), borderColor: "transparent", pointRadius: 0 },
-          { label: "target", data: points(data.outlook.curve, () => data.outlook.target), borderColor: colour("--muted"), borderDash: [4, 4], borderWidth: 1, pointRadius: 0 },
+          { label: "target", data: points(data.outlook.curve, () => data.outlook.target), borderColor: colour("--muted"), borderDash: [4, 4], borderWidth: 1, pointRadius: 0, order: -1 },
           { label: "expected accuracy", data: points(data.outlook.curve, "share"), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2, order: -1 },
         ],
       },

@@ -209,7 +209,7 @@ def test_the_page_has_advice_curves_and_pairs(labelled: Project, alice: User, as
     page = words(as_user(alice).get(reverse("project-comparison", args=["animals", job.pk])))
     assert "Take Look-ahead, or Margin." in page
     assert "5 repetitions do not tell it from Margin." in page
-    assert "(95 % interval -0.5 to 1.5)" in page
+    assert "(95 % interval −0.5 to 1.5)" in page
     assert "It is better than random." in page
     assert "81.5 %" in page
     assert "31 labels" in page
