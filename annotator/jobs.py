@@ -29,6 +29,7 @@ TASKS = {
     Job.Kind.IMPORT: "annotator.tasks.import_images",
     Job.Kind.PREPARE: "annotator.tasks.prepare_project",
     Job.Kind.TRAIN: "annotator.tasks.train_network",
+    Job.Kind.COMPARE: "annotator.tasks.compare_strategies",
 }
 PROGRESS_SECONDS = 1.0
 PULSE_SECONDS = 5.0
@@ -36,7 +37,11 @@ UPLOAD_PREFIX = "import-"
 
 
 class LostJobError(RuntimeError):
-    """The job was given to another worker while this one worked on it."""
+    """The job was cancelled, or given to another worker, while this one worked on it."""
+
+
+class MakeWayError(Exception):
+    """Other work waits: a long job has kept what it has so far and goes on behind it."""
 
 
 def start(
@@ -81,6 +86,8 @@ def run(
             words = work(job, Progress(job))
     except LostJobError as error:
         log.warning("%s", error)
+    except MakeWayError:
+        _make_way(job)
     except OperationalError as error:
         _put_back(job, error)
     except expected as error:
@@ -137,7 +144,7 @@ class Progress:
 
     def _write(self, **values: object) -> None:
         if not held(self.job).update(heartbeat_at=timezone.now(), **values):
-            raise LostJobError(f"job {self.job.pk} was given to another worker")
+            raise LostJobError(f"job {self.job.pk} was cancelled or given to another worker")
 
 
 @contextmanager
@@ -164,11 +171,38 @@ def _beat(job: Job, over: threading.Event) -> None:
         connections.close_all()  # this thread's own
 
 
+def others_wait(job: Job) -> bool:
+    """Say whether work of another kind waits for a worker."""
+    return Job.objects.filter(state=Job.State.PENDING).exclude(kind=job.kind).exists()
+
+
+def _make_way(job: Job) -> None:
+    """Put a job behind those that wait: their messages are sent again first, in case one was lost."""
+    words = "Other work goes first; this goes on afterwards."
+    if held(job).update(
+        state=Job.State.PENDING, gave_way=F("gave_way") + 1, heartbeat_at=timezone.now(), message=words
+    ):
+        for waiting in Job.objects.filter(state=Job.State.PENDING).exclude(kind=job.kind).order_by("pk"):
+            send(waiting)
+        send(job)
+
+
+def cancel(job: Job) -> bool:
+    """End a job that waits or runs; its worker finds out when it next writes its progress. False when it was over."""
+    open_states = [Job.State.PENDING, Job.State.RUNNING]
+    ended = Job.objects.filter(pk=job.pk, state__in=open_states).update(
+        state=Job.State.CANCELLED, finished_at=timezone.now(), message=""
+    )
+    if ended:
+        metrics.job_ended(job.pk, kind=job.kind, state=Job.State.CANCELLED.value, project_id=job.project_id)
+    return bool(ended)
+
+
 def _put_back(job: Job, error: OperationalError) -> None:
     """The database was busy or full: leave the job for the next attempt, while there is one."""
     log.warning("job %s could not write to the database: %s", job.pk, error)
-    if job.attempts >= settings.JOB_ATTEMPTS:
-        fail(job, f"The database could not be written ({error}), {job.attempts} times in a row.")
+    if job.tries >= settings.JOB_ATTEMPTS:
+        fail(job, f"The database could not be written ({error}), {job.tries} times in a row.")
     else:
         held(job).update(state=Job.State.PENDING, heartbeat_at=timezone.now())
 

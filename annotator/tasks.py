@@ -24,6 +24,13 @@ def train_network(job_id: int) -> None:
     train(job_id)
 
 
+@shared_task(name="annotator.tasks.compare_strategies")
+def compare_strategies(job_id: int) -> None:
+    from annotator.learner import compare
+
+    compare(job_id)
+
+
 @shared_task(name="annotator.tasks.import_images")
 def import_images(job_id: int) -> None:
     from annotator.importing.jobs import run_import

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from annotator.views import (
     account,
     annotate,
+    comparisons,
     exports,
     health,
     images,
@@ -91,7 +92,21 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # views/progress.py
     path("projects/<slug:slug>/progress/", progress.project_progress, name="project-progress"),
     path("projects/<slug:slug>/progress/data/", progress.project_progress_data, name="project-progress-data"),
+    path("projects/<slug:slug>/progress/target/", progress.project_target, name="project-target"),
     path("projects/<slug:slug>/progress/jobs/", progress.project_progress_jobs, name="project-progress-jobs"),
+    # views/comparisons.py
+    path("projects/<slug:slug>/comparisons/", comparisons.project_comparisons, name="project-comparisons"),
+    path("projects/<slug:slug>/comparisons/<int:job_id>/", comparisons.project_comparison, name="project-comparison"),
+    path(
+        "projects/<slug:slug>/comparisons/<int:job_id>/data/",
+        comparisons.project_comparison_data,
+        name="project-comparison-data",
+    ),
+    path(
+        "projects/<slug:slug>/comparisons/<int:job_id>/cancel/",
+        comparisons.project_comparison_cancel,
+        name="project-comparison-cancel",
+    ),
     # api/
     path("api/", include("annotator.api.urls")),
 ]

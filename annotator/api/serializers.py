@@ -377,12 +377,30 @@ class NumbersBody(serializers.Serializer[Any]):
     histogram = BinBody(many=True)
 
 
+class OutlookBody(serializers.Serializer[Any]):
+    target = serializers.FloatField()
+    labels = serializers.IntegerField(allow_null=True, help_text="Labels still needed; null is more than any number.")
+    low = serializers.IntegerField(allow_null=True, help_text="The lower end of the 80 % interval.")
+    high = serializers.IntegerField(
+        allow_null=True, help_text="Its upper end; null where the curve may never get there."
+    )
+    reached = serializers.FloatField(
+        allow_null=True, help_text="How likely the target is reached already; null while nothing can be said."
+    )
+    audited = serializers.IntegerField()
+    audited_enough = serializers.IntegerField()
+    words = serializers.CharField()
+    note = serializers.CharField()
+    curve = CurvePoint(many=True, help_text="The accuracy expected at label counts, with 80 % intervals.")
+
+
 class ProgressBody(serializers.Serializer[Any]):
     images = serializers.IntegerField()
     labelled = serializers.IntegerField()
     audit = AccuracyBody(allow_null=True, help_text="On images drawn by chance; null while there are too few.")
     audit_answers = serializers.IntegerField()
     audit_enough = serializers.IntegerField()
+    outlook = OutlookBody(allow_null=True, help_text="Labels still needed for the target accuracy.")
     leave_one_out_accuracy = serializers.FloatField(allow_null=True)
     fidelity = FidelityBody(
         allow_null=True, help_text="Does the live network's look-ahead agree with real retraining? Null if unchecked."

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from annotator.api import documents, imports, views
+from annotator.api import comparisons, documents, imports, views
 
 urlpatterns = [
     path("projects/", views.ProjectListView.as_view(), name="api-projects"),
@@ -13,6 +13,8 @@ urlpatterns = [
     path("projects/<slug:slug>/export/<str:file_format>/", views.ExportView.as_view(), name="api-export"),
     path("projects/<slug:slug>/imports/", imports.ImportListView.as_view(), name="api-imports"),
     path("projects/<slug:slug>/imports/<int:job_id>/", imports.ImportView.as_view(), name="api-import"),
+    path("projects/<slug:slug>/comparisons/", comparisons.ComparisonListView.as_view(), name="api-comparisons"),
+    path("projects/<slug:slug>/comparisons/<int:job_id>/", comparisons.ComparisonView.as_view(), name="api-comparison"),
     path("images/<int:image_id>/file/", views.ImageFileView.as_view(), name="api-image-file"),
     path("sessions/<uuid:session_id>/query/", views.QueryView.as_view(), name="api-query"),
     path("sessions/<uuid:session_id>/answers/", views.AnswerListView.as_view(), name="api-answers"),

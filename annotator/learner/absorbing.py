@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from alcore.store import StoreError
 from annotator import jobs, metrics
-from annotator.learner import audit, conditioning, ownership, ranking, reading, regularizing, scheduling
+from annotator.learner import audit, conditioning, outlook, ownership, ranking, reading, regularizing, scheduling
 from annotator.learner.files import delete_files, delete_strays, resolve
 from annotator.learner.holding import SEEN, STATES, TooLargeError, bytes_of, forget, make_room, remember
 from annotator.learner.likeness import mark_alike
@@ -161,6 +161,7 @@ def _swap(project: Project, claim: Claim, waiting: Linearization) -> ProjectStat
     leases = reading.live_leases(project)
     conditioning.hold_leases(fresh, {lease.image.row for lease in leases})
     regularizing.measure(fresh, force=True)
+    outlook.foresee(fresh, project)
     prepared = ranking.prepare_all(fresh, project, ranking.wanted(fresh, project, leases))
     present = ranking.prepare_present(fresh, project)
     _checkpoint(project, fresh)
@@ -201,7 +202,8 @@ def _pass(project: Project, held: ProjectState, begin: float, seconds: float) ->
         held.prepared.clear()
         complete = _prepare_leases(project, held, leases, fingerprint, begin + seconds)
     present = ranking.prepare_present(held, project)
-    regularizing.measure(held)
+    if regularizing.measure(held):
+        outlook.foresee(held, project)
     _store(project, held, present, begin)
     held.written = fingerprint if complete else None
     held.prepared = {image_id: held.prepared.get(image_id) for image_id in {lease.image_id for lease in leases}}
@@ -210,7 +212,8 @@ def _pass(project: Project, held: ProjectState, begin: float, seconds: float) ->
 
 def _store(project: Project, held: ProjectState, present: ranking.Prepared, begin: float) -> None:
     """Write what a pass found, and now and then a checkpoint: the file first, then the row that says it counts."""
-    fields = ["label_count", "leave_one_out_accuracy", "leave_one_out_error", "relative_ridge", "ridge_label_ids"]
+    fields = ["label_count", "leave_one_out_accuracy", "leave_one_out_error", "outlook"]
+    fields += ["relative_ridge", "ridge_label_ids"]
     old = held.linearization.posterior_file
     if len(held.known) - held.saved_at >= CHECKPOINT_EVERY and _checkpoint(project, held):
         fields.append("posterior_file")

@@ -50,17 +50,19 @@ def kernel_of(arrays: Arrays, rows: list[int]) -> torch.Tensor:  # (n, n)
     return features @ features.T
 
 
-def measure(state: ProjectState, *, force: bool = False) -> None:
+def measure(state: ProjectState, *, force: bool = False) -> bool:
     """Write label count and leave-one-out accuracy, or error, into the linearisation's row, the latter every few
-    labels."""
+    labels: then True."""
     count = len(state.posterior.votes)
     state.linearization.label_count = count
-    if force or abs(count - state.measured_at) >= ACCURACY_EVERY:
-        state.measured_at = count
-        if isinstance(state.targets, NumberTargets):
-            error = leave_one_out_error(state.posterior)
-            state.linearization.leave_one_out_error = None if error is None else state.targets.scale.half_range * error
-        elif state.posterior.classes > 1:  # with one class there is nothing to mistake it for
-            state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior)
-        else:
-            state.linearization.leave_one_out_accuracy = None
+    if not force and abs(count - state.measured_at) < ACCURACY_EVERY:
+        return False
+    state.measured_at = count
+    if isinstance(state.targets, NumberTargets):
+        error = leave_one_out_error(state.posterior)
+        state.linearization.leave_one_out_error = None if error is None else state.targets.scale.half_range * error
+    elif state.posterior.classes > 1:  # with one class there is nothing to mistake it for
+        state.linearization.leave_one_out_accuracy = leave_one_out_accuracy(state.posterior)
+    else:
+        state.linearization.leave_one_out_accuracy = None
+    return True

@@ -22,7 +22,7 @@ def revive() -> None:
     if ahead.exists():
         ahead.update(heartbeat_at=now)
     for job in Job.objects.filter(state=Job.State.RUNNING, heartbeat_at__lt=stale):
-        if job.attempts >= settings.JOB_ATTEMPTS:
+        if job.tries >= settings.JOB_ATTEMPTS:
             jobs.fail(job, DIED)
             continue
         words = "The worker died: waiting for another attempt."

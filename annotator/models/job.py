@@ -13,12 +13,14 @@ class Job(models.Model):
         IMPORT = "import", "Importing images"
         PREPARE = "prepare", "Preparing the pool"
         TRAIN = "train", "Training the network"
+        COMPARE = "compare", "Comparing strategies"
 
     class State(models.TextChoices):
         PENDING = "pending", "Waiting"
         RUNNING = "running", "Running"
         DONE = "done", "Done"
         FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="jobs")
     kind = models.CharField(max_length=10, choices=Kind)
@@ -27,6 +29,7 @@ class Job(models.Model):
     message = models.CharField(max_length=300, blank=True)
     error = models.TextField(blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
+    gave_way = models.PositiveSmallIntegerField(default=0)
     options = models.JSONField(default=dict)
     report = models.JSONField(default=dict)
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -40,6 +43,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} ({self.get_state_display()})"
+
+    @property
+    def tries(self) -> int:
+        """How often it was begun, the times left out at which it only made way for other work."""
+        return self.attempts - self.gave_way
 
 
 class WorkerHeartbeat(models.Model):

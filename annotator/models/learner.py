@@ -62,6 +62,7 @@ class Linearization(models.Model):
     posterior_file = models.CharField(max_length=300, blank=True)
     leave_one_out_accuracy = models.FloatField(null=True)
     leave_one_out_error = models.FloatField(null=True)  # of numbers: root mean square, in the project's unit
+    outlook = models.JSONField(default=dict)
     label_count = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     live_at = models.DateTimeField(null=True)

@@ -67,6 +67,7 @@ class Project(models.Model):
     )
     training_strength = models.CharField(max_length=10, choices=Strength, default=Strength.MEDIUM)
     audit_share = models.FloatField(default=0.05, validators=[MinValueValidator(0.0), MaxValueValidator(1.0)])
+    target_accuracy = models.FloatField(default=0.9, validators=[MinValueValidator(0.5), MaxValueValidator(0.99)])
     retrain_growth = models.FloatField(default=1.5, validators=[MinValueValidator(1.1), MaxValueValidator(10.0)])
     overlap = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(20)])
     hide_predictions = models.BooleanField(default=False)

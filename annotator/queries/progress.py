@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from annotator.models import Annotation, AuditDraw, Image, Job, LabelClass, NetworkVersion, Project, Query
-from annotator.queries import errors, fidelity, labelling
+from annotator.queries import errors, fidelity, labelling, outlook
 
 AUDIT_WINDOW = 100
 AUDIT_ENOUGH = 20
@@ -91,6 +91,12 @@ def label_times(project: Project) -> list[datetime]:
     return list(labelling.current_labels(project).order_by("created_at").values_list("created_at", flat=True))
 
 
+def labelled_times(project: Project) -> list[datetime]:
+    """Return when each image that is labelled now got the first of its labels, in order."""
+    first = labelling.current_labels(project).values("image").annotate(first=Min("created_at"))
+    return sorted(first.values_list("first", flat=True))
+
+
 def labels_per_class(project: Project) -> list[dict[str, Any]]:
     counted = Q(annotations__kind=Annotation.Kind.LABEL, annotations__superseded_by=None)
     classes = LabelClass.objects.filter(project=project).annotate(labels=Count("annotations", filter=counted))
@@ -167,6 +173,7 @@ def summary(project: Project) -> dict[str, Any]:
     times = label_times(project)
     accuracy = audit_accuracy(answers)
     checked = fidelity.badge(live.network_version.metrics) if live else None
+    needed = outlook.outlook(project, live, audited=len(answers), labelled=labelled, images=total)
     return {
         "images": total,
         "labelled": labelled,
@@ -174,6 +181,7 @@ def summary(project: Project) -> dict[str, Any]:
         "audit_answers": len(answers),
         "audit_enough": AUDIT_ENOUGH,
         "leave_one_out_accuracy": live.leave_one_out_accuracy if live else None,
+        "outlook": None if needed is None else vars(needed),
         "fidelity": None if checked is None else vars(checked),
         "network_number": live.network_version.number if live else None,
         "relative_ridge": live.relative_ridge if live else None,

@@ -90,7 +90,7 @@ def recent_jobs(project: Project) -> list[Job]:
 
 
 def is_over(job: Job) -> bool:
-    return job.state in (Job.State.DONE, Job.State.FAILED)
+    return job.state in (Job.State.DONE, Job.State.FAILED, Job.State.CANCELLED)
 
 
 def import_jobs(project: Project) -> list[Job]:

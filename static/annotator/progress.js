@@ -11,14 +11,19 @@
   let charts = [];
   const named = (words, unit) => (unit ? `${words}, ${unit}` : words);
 
-  function axes(x, y, options) {
+  function points(curve, value) {
+    const of = typeof value === "function" ? value : (point) => point[value];
+    return curve.map((point) => ({ x: point.labels, y: 100 * of(point) }));
+  }
+
+  function axes(x, y, options, more_of_x) {
     const axis = (text, more) => ({
       title: { display: true, text, color: colour("--muted") },
       ticks: { color: colour("--muted"), precision: 0, maxRotation: 0, autoSkipPadding: 12 },
       grid: { color: colour("--line") },
       ...more,
     });
-    return { x: axis(x), y: axis(y, { beginAtZero: true, ...options }) };
+    return { x: axis(x, more_of_x), y: axis(y, { beginAtZero: true, ...options }) };
   }
 
   // A line with its interval as a band: `points` have labels, low, value and high.
@@ -72,6 +77,18 @@
       },
       options: { scales: axes(named(data.name, data.unit), "labels") },
     }),
+    outlook: (data) => ({
+      type: "line",
+      data: {
+        datasets: [
+          { label: "upper end of the interval", data: points(data.outlook.curve, "high"), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
+          { label: "lower end of the interval", data: points(data.outlook.curve, "low"), borderColor: "transparent", pointRadius: 0 },
+          { label: "target", data: points(data.outlook.curve, () => data.outlook.target), borderColor: colour("--muted"), borderDash: [4, 4], borderWidth: 1, pointRadius: 0, order: -1 },
+          { label: "expected accuracy", data: points(data.outlook.curve, "share"), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2, order: -1 },
+        ],
+      },
+      options: { scales: axes("labels", "accuracy, %", { max: 100 }, { type: "linear" }) },
+    }),
     over_time: (data) => ({
       type: "line",
       data: {
@@ -96,7 +113,8 @@
     charts = [];
     for (const place of document.querySelectorAll("[data-chart]")) {
       const name = place.dataset.chart;
-      if (!data[name] || data[name].length === 0) continue;
+      const rows = name === "outlook" ? data.outlook && data.outlook.curve : data[name];
+      if (!rows || rows.length === 0) continue;
       place.hidden = false;
       const chart = kinds[name](data);
       chart.options = { ...chart.options, responsive: true, maintainAspectRatio: false, animation: calm.matches ? false : { duration: 300 }, plugins: { legend: { display: false } } };

@@ -88,6 +88,11 @@ ROUTES: dict[str, list[Route]] = {
     "project-role": [page(404, 403, 422, "slug", "membership", **POST)],
     "project-member-remove": [page(404, 403, 302, "slug", "membership", **POST)],
     "project-member-link": [page(404, 403, 422, "slug", "membership", **POST)],
+    "project-target": [page(404, 403, 422, "slug", **POST)],
+    "project-comparisons": [page(404, 403, 200, "slug"), page(404, 403, 422, "slug", **POST)],
+    "project-comparison": [page(404, 403, 200, "slug", "comparison")],
+    "project-comparison-data": [page(404, 403, 200, "slug", "comparison")],
+    "project-comparison-cancel": [page(404, 403, 302, "slug", "comparison", **POST)],
     "project-exports": [page(404, 403, 200, "slug")],
     "project-export": [page(404, 403, 200, "slug", "csv"), page(404, 403, 404, "slug", "exe")],
     # Its members.
@@ -121,6 +126,11 @@ ROUTES: dict[str, list[Route]] = {
     "api-export": [api(404, 403, 200, "slug", "csv")],
     "api-imports": [api(404, 403, 400, "slug", **POST)],
     "api-import": [api(404, 403, 200, "slug", "job")],
+    "api-comparisons": [api(404, 403, 400, "slug", **POST)],
+    "api-comparison": [
+        api(404, 403, 200, "slug", "comparison"),
+        api(404, 403, 422, "slug", "comparison", method="delete"),
+    ],
     "api-token": [api(404, 404, 404, method="delete")],
     "api-schema": [api(200, 200, 200)],
     "api-docs": [api(200, 200, 200)],
@@ -150,6 +160,7 @@ def make_things(project: Project, bob: User) -> dict[str, object]:
         "image": image.pk,
         "digest": image.sha256[:16],
         "job": Job.objects.create(project=project, kind=Job.Kind.IMPORT, state=Job.State.DONE).pk,
+        "comparison": Job.objects.create(project=project, kind=Job.Kind.COMPARE, state=Job.State.DONE).pk,
         "membership": project.memberships.get(user=bob).pk,
     }
 

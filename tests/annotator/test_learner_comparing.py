@@ -1,0 +1,152 @@
+"""The training worker compares strategies on a project's labels, and makes way for everything else."""
+
+import json
+
+import pytest
+
+from alcore import simulation
+from alcore.training import TrainingOptions
+from annotator import jobs, learner
+from annotator.actions.comparing import cancel_comparison, compare_strategies
+from annotator.learner import comparing, reviving
+from annotator.models import Job
+from annotator.queries import comparisons
+from tests.annotator.learner_steps import correct, label_rows
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def labelled(digit_project, monkeypatch):
+    """Sixty labelled scans, and networks that are trained for a moment."""
+    monkeypatch.setattr(simulation, "TrainingOptions", lambda: TrainingOptions(epochs=1, minimum_steps=3))
+    project = digit_project(count=60)
+    project.annotations_made = label_rows(project, range(60))
+    return project
+
+
+def ask(project, **options) -> Job:
+    chosen = {"strategies": ["margin", "random"], "seeds": 2, **options}
+    return compare_strategies(project=project, user=project.created_by, **chosen)
+
+
+def kept_runs(job) -> list[dict]:
+    path = comparing.kept_file(job)
+    return json.loads(path.read_text())["runs"] if path.exists() else []
+
+
+@pytest.fixture
+def keep_always(monkeypatch):
+    monkeypatch.setattr(comparing, "KEEP_SECONDS", 0.0)
+
+
+def test_it_ends_in_curves_pairs_and_a_recommendation(labelled):
+    job = ask(labelled)
+    learner.compare(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.error) == ("done", "")
+    assert job.message == "2 strategies compared on 60 labelled images."
+    found = comparisons.finished(job)
+    assert {row["name"] for row in found.strategies} == {"margin", "random"}
+    assert [point["labels"] for point in found.strategies[0]["curve"]] == [20, 30]
+    assert all(0 <= point["share"] <= 1 for row in found.strategies for point in row["curve"])
+    assert found.pairs[0][1]["difference"] == -found.pairs[1][0]["difference"]
+    assert found.headline
+    assert kept_runs(job) == []
+
+
+def test_it_makes_way_for_other_work_and_goes_on_where_it_was(
+    labelled, keep_always, monkeypatch, sent_tasks, django_capture_on_commit_callbacks
+):
+    whole = ask(labelled)
+    learner.compare(whole.pk)
+    whole.refresh_from_db()
+    job = ask(labelled)
+    waiting = []
+    keep = comparing._Keeper.keep
+
+    def keep_until_training_waits(self, pool, curves):
+        if sum(len(curve.rows) for curve in curves) == 47:
+            waiting.append(Job.objects.create(project=labelled, kind=Job.Kind.TRAIN))
+        keep(self, pool, curves)
+
+    monkeypatch.setattr(comparing._Keeper, "keep", keep_until_training_waits)
+    with django_capture_on_commit_callbacks(execute=True):
+        learner.compare(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.gave_way, job.tries) == ("pending", 1, 0)
+    assert "Other work goes first" in job.message
+    assert [len(run["rows"]) for run in kept_runs(job)] == [30, 17]
+    assert sent_tasks[-2:] == [
+        ("annotator.tasks.train_network", (waiting[0].pk,)),
+        ("annotator.tasks.compare_strategies", (job.pk,)),
+    ]
+    learner.compare(job.pk)  # the training still waits
+    job.refresh_from_db()
+    assert (job.state, job.gave_way) == ("pending", 2)
+    waiting[0].delete()
+    learner.compare(job.pk)
+    job.refresh_from_db()
+    assert job.state == "done"
+    assert job.report == whole.report
+    assert not comparing.kept_file(job).exists()
+
+
+def test_making_way_is_no_failed_attempt(labelled, settings):
+    job = ask(labelled)
+    Job.objects.filter(pk=job.pk).update(attempts=9, gave_way=8, state="running", heartbeat_at="2020-01-01T00:00:00Z")
+    reviving.revive()
+    job.refresh_from_db()
+    assert job.state == "pending"
+    Job.objects.filter(pk=job.pk).update(
+        attempts=8 + settings.JOB_ATTEMPTS, state="running", heartbeat_at="2020-01-01T00:00:00Z"
+    )
+    reviving.revive()
+    job.refresh_from_db()
+    assert job.state == "failed"
+
+
+def test_a_cancelled_one_stops_and_leaves_nothing(labelled, keep_always, monkeypatch):
+    job = ask(labelled)
+    monkeypatch.setattr(jobs, "PROGRESS_SECONDS", 0.0)
+    seen = []
+    keep = comparing._Keeper.keep
+
+    def cancel_soon(self, pool, curves):
+        keep(self, pool, curves)
+        seen.append(len(curves[-1].rows))
+        if seen[-1] == 5:
+            cancel_comparison(job=job)
+
+    monkeypatch.setattr(comparing._Keeper, "keep", cancel_soon)
+    learner.compare(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.report, seen) == ("cancelled", {}, [1, 2, 3, 4, 5])
+    assert not comparing.kept_file(job).exists()
+
+
+def test_runs_on_labels_that_were_changed_are_not_gone_on_with(labelled, keep_always):
+    job = ask(labelled)
+    keeper = comparing._Keeper(job)
+    pool = comparing.labelled_pool(labelled, at_least=2)
+    keeper.keep(pool, [])
+    written = json.loads(comparing.kept_file(job).read_text())
+    assert written["labels"] == labelled.truth
+    run = {"strategy": "margin", "form": "linear", "seed": 0, "rows": [3], "labels": [], "accuracies": []}
+    run |= {"linear_accuracies": [0.1], "trainings": [], "ridges": []}
+    comparing.kept_file(job).write_text(json.dumps({**written, "runs": [run]}))
+    assert [curve.rows for curve in keeper.read(pool)] == [(3,)]
+    correct(labelled.annotations_made[7], (labelled.truth[7] + 1) % 10)
+    assert keeper.read(comparing.labelled_pool(labelled, at_least=2)) == []
+    comparing.kept_file(job).write_text('{"labels": [1, 2')
+    assert keeper.read(pool) == []
+
+
+def test_labels_that_are_all_of_one_class_end_in_words(digit_project):
+    project = digit_project(count=60)
+    for annotation in label_rows(project, range(60)):
+        correct(annotation, 3)
+    job = ask(project)
+    learner.compare(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.error) == ("failed", "all labels of “digits” name one class: there is nothing to learn")
