@@ -25,6 +25,7 @@ from annotator.actions import labelling, leasing
 from annotator.actions.accounts import create_token
 from annotator.models import AnnotationSession, Job, Project, Query
 from annotator.models.answer import Answer
+from annotator.queries import comparisons
 from config.wsgi import application
 
 CHECKS = [
@@ -34,7 +35,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-ROUTES = 14
+ROUTES = 17
 schema = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(public=True))
 schema.app = application
 
@@ -51,8 +52,10 @@ class World:
 
 
 @pytest.fixture
-def world(project: Project, alice: User) -> World:
+def world(project: Project, alice: User, monkeypatch: pytest.MonkeyPatch) -> World:
     cache.clear()
+    enough = comparisons.Size(labelled=80, wanted=60, labels=40, held_out=20)
+    monkeypatch.setattr(comparisons, "size", lambda _project: enough)
     session = leasing.open_session(user=alice, project=project, device="schema")
     query = leasing.current_card(session=session).query
     labelling.record_annotation(
@@ -89,6 +92,11 @@ def make_real(case: schemathesis.Case, world: World) -> None:
         "image_id": world.image,
         "job_id": world.job,
     }
+    if "/comparisons/" in case.operation.path:
+        Job.objects.filter(kind=Job.Kind.COMPARE).delete()  # one at a time
+    if case.operation.path.endswith("/comparisons/{job_id}/"):
+        project = Project.objects.get(slug=world.slug)
+        known["job_id"] = Job.objects.create(project=project, kind=Job.Kind.COMPARE).pk
     parameters = case.path_parameters or {}
     if len(str(parameters) + str(case.body)) % 4:
         case.path_parameters = {name: known.get(name, value) for name, value in parameters.items()}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from alcore import simulation
+from alcore import comparison
+from alcore.simulation import simulate
 from alcore.training import TrainingOptions
 from annotator import jobs, learner
 from annotator.actions.comparing import cancel_comparison, compare_strategies
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def labelled(digit_project, monkeypatch):
     """Sixty labelled scans, and networks that are trained for a moment."""
-    monkeypatch.setattr(simulation, "TrainingOptions", lambda: TrainingOptions(epochs=1, minimum_steps=3))
+    brief = {"training": TrainingOptions(epochs=1, minimum_steps=3)}
+    monkeypatch.setattr(comparison, "simulate", lambda *study, **options: simulate(*study, **{**options, **brief}))
     project = digit_project(count=60)
     project.annotations_made = label_rows(project, range(60))
     return project

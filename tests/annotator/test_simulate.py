@@ -8,7 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from PIL import Image as Picture
 
-from alcore import simulation
+from alcore import comparison
+from alcore.simulation import simulate
 from alcore.training import TrainingOptions
 from annotator.learner.simulating import labelled_pool, majority
 from annotator.management.commands import simulate as command
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def labelled(digit_project, monkeypatch):
     """Sixty labelled scans, and networks that are trained for a moment."""
-    monkeypatch.setattr(simulation, "TrainingOptions", lambda: TrainingOptions(epochs=1, minimum_steps=3))
+    brief = {"training": TrainingOptions(epochs=1, minimum_steps=3)}
+    monkeypatch.setattr(comparison, "simulate", lambda *study, **options: simulate(*study, **{**options, **brief}))
     project = digit_project(count=80)
     label_rows(project, range(60))
     return project
