@@ -35,11 +35,13 @@ NEVER_PAGES = {
     "project-accounts",
     "project-classes",
     "project-classes-add",
+    "project-comparison-cancel",
     "project-member-link",
     "project-member-remove",
     "project-prepare",
     "project-role",
     "project-scale",
+    "project-target",
 }
 # No person waits for the reply of these: there is nobody to send to the login page, and nothing to tell.
 BY_SCRIPT = {"annotate-heartbeat", "annotate-leave", "annotate-reserve"}

@@ -155,9 +155,9 @@ def what_is_stored(slug: str, run: Run, begin: Any) -> dict[str, Any]:
     stored = Counter(
         str(key) for key in Annotation.objects.filter(project=project).values_list("client_key", flat=True)
     )
-    cards = Counter(Query.objects.filter(project=project).values_list("kind", flat=True))
+    cards = Counter(labelling.cards_shown(project).values_list("kind", flat=True))
     sources = Counter(Query.objects.filter(project=project, kind="fallback").values_list("source", flat=True))
-    behind = list(Query.objects.filter(project=project).values_list("labels_behind", flat=True))
+    behind = list(labelling.cards_shown(project).values_list("labels_behind", flat=True))
     twice = labelling.current_labels(project).values("image").annotate(votes=Count("pk")).filter(votes__gt=1)
     return {
         "prepared_share": labelling.prepared_share(project),
@@ -174,10 +174,13 @@ def what_is_stored(slug: str, run: Run, begin: Any) -> dict[str, Any]:
 
 
 def held_twice(project: Any) -> int:
-    """Pairs of cards of one image whose leases overlapped in time, where one label an image is wanted."""
+    """Pairs of cards of one image whose leases overlapped in time, where one label an image is wanted.
+
+    A reserve is no lease: it keeps nobody from an image.
+    """
     from annotator.models import Query
 
-    queries = Query.objects.filter(project=project).exclude(state="held").order_by("image", "leased_at")
+    queries = Query.objects.filter(project=project).exclude(kind="reserve").order_by("image", "leased_at")
     spans = list(queries.values_list("image", "leased_at", "closed_at"))
     pairs = itertools.pairwise(spans)
     return sum(one[0] == other[0] and (one[2] is None or one[2] > other[1]) for one, other in pairs)
@@ -189,7 +192,7 @@ def gaps(project: Any) -> int:
 
     from annotator.models import Query
 
-    rows = Query.objects.filter(project=project).exclude(state="held").values("session")
+    rows = Query.objects.filter(project=project, number__gt=0).values("session")  # what is held has no number yet
     return sum(row["last"] - row["count"] for row in rows.annotate(last=Max("number"), count=Count("pk")))
 
 

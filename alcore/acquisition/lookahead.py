@@ -150,8 +150,12 @@ class Outlook:
         candidates: Tensor,  # (N,) bool
         *,
         top: int,
+        rest: int = 0,
     ) -> dict[int | None, AnswerRanking]:
-        """The best candidates under every answer, exactly scored: all of them, or the head of the Frobenius form."""
+        """The best candidates under every answer, exactly scored: all of them, or the head of the Frobenius form.
+
+        `rest` more rows are listed behind them, by their bounds where they have no exact score.
+        """
         bounds = self._bounds(answers, candidates, top=top)
         heads = [best_rows(bound, max(self._head, top)) for bound in bounds]
         shortlist = torch.unique(torch.cat(heads)) if heads else candidates.nonzero()[:, 0]
@@ -170,7 +174,10 @@ class Outlook:
                 rows, line, answer=answer, means=self.means, shifts=shifts[:, torch.searchsorted(shown, chosen[place])]
             )
             certified = not bounds or self._certified(bounds[place], shortlist, line)
-            rankings[answer] = AnswerRanking(entries, certified)
+            scored = bounds[place] if bounds else candidates.new_full(candidates.shape, -torch.inf, dtype=line.dtype)
+            if not bounds:
+                scored[shortlist] = scores[place]
+            rankings[answer] = AnswerRanking(entries, certified, _behind(scored, rows, rest))
         return rankings
 
     @property
@@ -192,21 +199,32 @@ class Outlook:
         return bool(outside.max() * (BOUND_SLACK if self.posterior.classes > 1 else 1.0) <= line[-1])
 
 
+def _behind(scores: Tensor, shown: Tensor, count: int) -> tuple[int, ...]:  # (N,), (k,)
+    """The best rows that are not among the shown ones."""
+    if count == 0:
+        return ()
+    scores = scores.clone()
+    scores[shown] = -torch.inf
+    return tuple(best_rows(scores, count).tolist())
+
+
 def rank_now(
     posterior: Posterior,
     *,
     candidates: Tensor,  # (N,) bool
     top: int,
+    rest: int = 0,
     form: Form = "linear",
 ) -> AnswerRanking:
     """The candidates whose label would change the pool the most, pending images taken as if they were answered.
 
-    Fewer than `top` entries where there are fewer candidates. Raises CandidateError, NonFiniteError,
-    SingularKernelError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
+    Fewer than `top` entries where there are fewer candidates; `rest` more rows are listed behind them, by bounds.
+    Raises CandidateError, NonFiniteError, SingularKernelError.
+    Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
     """
     candidates = checked_candidates(candidates, posterior, top=top)
     outlook = Outlook(posterior, posterior.covariance(), AnswerMeans(posterior.mean), form)
-    return outlook.rank([None], candidates, top=top)[None]
+    return outlook.rank([None], candidates, top=top, rest=rest)[None]
 
 
 def rank_after_answers(

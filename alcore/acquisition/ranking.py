@@ -34,10 +34,14 @@ class RankedImage:
 
 @dataclass(frozen=True)
 class AnswerRanking:
-    """The best candidates, best first; certified when no candidate outside the exactly scored ones can be better."""
+    """The best candidates, best first; certified when no candidate outside the exactly scored ones can be better.
+
+    `rest` are the rows that come after them, if they were asked for, in the order of their bounds.
+    """
 
     entries: tuple[RankedImage, ...]
     certified: bool
+    rest: tuple[int, ...] = ()
 
 
 def checked_candidates(candidates: Tensor, posterior: Posterior, *, top: int) -> Tensor:  # (N,) bool

@@ -26,7 +26,7 @@ from annotator.queries import labelling
 from annotator.queries.candidates import Candidate, candidates, held_elsewhere, open_images
 from annotator.queries.cards import Card, build_card
 
-FIRST_BATCH, BATCH = 4, 16
+FIRST_BATCH, LARGEST_BATCH = 4, 64
 RANKED = ("prepared", "present")  # sources that do not look at what other tabs keep in reserve
 
 
@@ -129,7 +129,7 @@ def _pick(order: Iterator[Candidate], tiers: list[QuerySet[Image]]) -> Iterator[
         for images in tiers:
             while image := _best(images, list(reversed(batch))):
                 yield batch.pop(image.pk), image
-        size = BATCH
+        size = min(4 * size, LARGEST_BATCH)
 
 
 def _best(images: QuerySet[Image], image_ids: list[int]) -> Image | None:

@@ -1,7 +1,7 @@
 """The rankings that are prepared: for each image out on a lease and every answer it may get, and as things stand."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from alcore.acquisition.crowd import rank_after_many
 from alcore.acquisition.lookahead import AnswerRanking, rank_after_answers, rank_now
 from alcore.acquisition.random import random_scores
+from alcore.acquisition.ranking import best_rows
+from alcore.acquisition.uncertainty import SCORES as UNCERTAINTY_SCORES
 from alcore.acquisition.uncertainty import rank_uncertainty_after_answers, rank_uncertainty_now
 from annotator.learner import numbers, reading
 from annotator.learner.likeness import alike_to_pending, without_alike
@@ -23,16 +25,18 @@ TOP = 5
 OTHERS = 30  # images that others may take before this ranking is made again
 FEW = 3  # images out at once that each get a ranking by itself
 PRESENT_TOP = 50
+PRESENT_REST = 2000  # images behind them, named in order: what a crowd may use up before the next ranking
 COLD_START_TOP = 30
 LATER_PREDICTIONS = 3
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A ranking ready to be written; no image is the ranking as things stand."""
+    """A ranking ready to be written; no image is the ranking as things stand, `behind` the images that come after."""
 
     image_id: int | None
     answers: Answers
+    behind: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -124,25 +128,40 @@ def prepare_after(state: ProjectState, project: Project, ranking: Wanted) -> Pre
 
 def prepare_present(state: ProjectState, project: Project) -> Prepared:
     """Rank everything as things stand, for new tabs and for answers whose ranking is not ready."""
-    cold = {"cold_start": cold_start_entries(state, project)}
+    cold: Answers = {"cold_start": cold_start_entries(state, project)}
     if state.network_number == 0:
         return Prepared(None, {"now": [], **cold})
     open_rows = candidates(state, project)
     if project.strategy == Project.Strategy.RANDOM:
-        rows, scores = draw_rows(state, project, open_rows, top=PRESENT_TOP, salt=-1)
-        return Prepared(None, {"now": _plain(state, rows, state.posterior.mean[rows], scores), **cold})
+        rows, scores = draw_rows(state, project, open_rows, top=PRESENT_TOP + PRESENT_REST, salt=-1)
+        first = rows[:PRESENT_TOP]
+        now = _plain(state, first, state.posterior.mean[first], scores[:PRESENT_TOP])
+        return Prepared(None, {"now": now, **cold}, _ids(state, rows[PRESENT_TOP:]))
     open_rows = without_alike(open_rows, list(alike_to_pending(state).values()), at_least=PRESENT_TOP)
     if isinstance(state.targets, NumberTargets):
         scored = numbers.scores_now(state, project)
         now = numbers.best_entries(state, state.targets, scored, open_rows, top=PRESENT_TOP)
-        return Prepared(None, {"now": now, **cold})
+        return Prepared(None, {"now": now, **cold}, _behind(state, scored, open_rows))
     if project.strategy == Project.Strategy.LOOKAHEAD:
-        ranking = rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP)
-    else:
-        ranking = rank_uncertainty_now(
-            state.posterior, candidates=open_rows, top=PRESENT_TOP, strategy=_uncertainty(project)
-        )
-    return Prepared(None, {"now": _entries(state, ranking), **cold})
+        ranking = rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, rest=PRESENT_REST)
+        return Prepared(None, {"now": _entries(state, ranking), **cold}, _ids(state, ranking.rest))
+    strategy = _uncertainty(project)
+    ranking = rank_uncertainty_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, strategy=strategy)
+    behind = _behind(state, UNCERTAINTY_SCORES[strategy](state.posterior.mean), open_rows)
+    return Prepared(None, {"now": _entries(state, ranking), **cold}, behind)
+
+
+def _behind(
+    state: ProjectState,
+    scores: torch.Tensor,  # (N,)
+    open_rows: torch.Tensor,  # (N,) bool
+) -> list[int]:
+    rows = best_rows(scores.masked_fill(~open_rows, -torch.inf), PRESENT_TOP + PRESENT_REST)
+    return _ids(state, rows[PRESENT_TOP:].tolist())
+
+
+def _ids(state: ProjectState, rows: Sequence[int]) -> list[int]:
+    return [image_id for row in rows if (image_id := state.image_ids[row]) is not None]
 
 
 def _numbers_after(state: ProjectState, targets: NumberTargets, project: Project, ranking: Wanted) -> Answers:
@@ -263,4 +282,6 @@ def write(project: Project, linearization: Linearization, prepared: list[Prepare
     )
     for one in prepared:
         if one.image_id is None:
-            Ranking.objects.update_or_create(project=project, image=None, defaults={**values, "answers": one.answers})
+            Ranking.objects.update_or_create(
+                project=project, image=None, defaults={**values, "answers": {**one.answers, "then": one.behind}}
+            )

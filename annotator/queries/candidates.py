@@ -139,8 +139,14 @@ def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate
         return
     knows_it = follows is None or contains(ranking.known_ids, follows.pk)
     kind = Query.Kind.RANKED if knows_it else Query.Kind.FALLBACK
-    entries = ranking.answers.get("now", [])
-    yield from _ranked(entries, ranking, project, kind=kind, source="present", known_ids=ranking.known_ids)
+    given = {"kind": kind, "source": "present", "known_ids": ranking.known_ids}
+    yield from _ranked(ranking.answers.get("now", []), ranking, project, **given)
+    behind = ranking.answers.get("then", [])
+    if behind:
+        probability = _probability(project, ranking)
+        yield from (
+            Candidate(image_id=pk, strategy=ranking.strategy, probability=probability, **given) for pk in behind
+        )
 
 
 def _not_alike_first(project: Project, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -162,9 +168,9 @@ def _ranked(
     known_ids: Ranges,
     answer: float | None = None,
 ) -> Iterator[Candidate]:
-    probability = 1.0 - project.audit_share
-    if entries and ranking.strategy == "random":
-        probability /= max(_unlabelled_count(project), 1)
+    if not entries:
+        return
+    probability = _probability(project, ranking)
     for entry in _not_alike_first(project, entries):
         yield Candidate(
             image_id=entry["image"],
@@ -178,6 +184,12 @@ def _ranked(
             prediction=prediction_of(entry, answer=answer, scale=project.scale),
             known_ids=known_ids,
         )
+
+
+def _probability(project: Project, ranking: Ranking) -> float:
+    """How likely the image was to be chosen: for certain by an order, by chance where the order is chance."""
+    share = 1.0 - project.audit_share
+    return share / max(_unlabelled_count(project), 1) if ranking.strategy == "random" else share
 
 
 def _cold_start(session: AnnotationSession, *, trained: bool, tries: int) -> Iterator[Candidate]:

@@ -11,6 +11,7 @@ from annotator.queries import labelling
 from annotator.queries.candidates import Candidate, coming_next, unheld_images
 
 MAX_HEADROOM = 20
+LARGEST_BATCH = 640
 
 
 def choose(session: AnnotationSession, *, live: Linearization | None) -> list[tuple[Candidate, Image]]:
@@ -24,15 +25,19 @@ def choose(session: AnnotationSession, *, live: Linearization | None) -> list[tu
     wanted = settings.RESERVE_SIZE + headroom
     draw = random.Random(f"{session.seed}:reserve")  # noqa: S311 - a repeatable draw, not a secret
     order = coming_next(session, live=live, follows=None, draw=draw, tries=wanted)
-    images = unheld_images(session).defer("metadata")
-    found: dict[int, tuple[Candidate, Image]] = {}
-    while len(found) < wanted and (batch := list(islice(order, wanted))):
-        free = images.in_bulk([candidate.image_id for candidate in batch])
+    images = unheld_images(session)
+    found: dict[int, Candidate] = {}
+    size = wanted
+    while len(found) < wanted and (batch := list(islice(order, size))):
+        free = set(images.filter(pk__in=[candidate.image_id for candidate in batch]).values_list("pk", flat=True))
         for candidate in batch:
-            if candidate.image_id in free:
-                found.setdefault(candidate.image_id, (candidate, free[candidate.image_id]))
+            if candidate.image_id in free and len(found) < wanted:
+                found.setdefault(candidate.image_id, candidate)
+        size = min(2 * size, LARGEST_BATCH)  # where many tabs hold images, the best are taken
     chosen = list(found.values())
-    return (chosen[headroom:] + chosen[:headroom])[: settings.RESERVE_SIZE]
+    chosen = (chosen[headroom:] + chosen[:headroom])[: settings.RESERVE_SIZE]
+    pictures = Image.objects.defer("metadata").in_bulk([candidate.image_id for candidate in chosen])
+    return [(candidate, pictures[candidate.image_id]) for candidate in chosen]
 
 
 def _other_tabs(session: AnnotationSession) -> int:

@@ -188,6 +188,22 @@ def test_the_head_of_the_frobenius_form_is_scored_exactly_and_says_what_it_canno
     assert ranking.certified == bool(outside.max() * lookahead.BOUND_SLACK <= ranking.entries[-1].score)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_rest_comes_behind_the_ranking_by_its_bounds_and_holds_no_row_twice(form):
+    pool = large_pool()
+    posterior = pool.posterior(form)
+    absorb(posterior, [(row, pool.one_hot(row)) for row in range(10)])
+    candidates = everyone(pool)
+    candidates[:10] = False
+    ranking = rank_now(posterior, candidates=candidates, top=5, rest=500)
+    shown = [entry.row for entry in ranking.entries]
+    assert sorted([*shown, *ranking.rest]) == list(range(10, 400))
+    scores = look_ahead_scores(posterior, candidates)[list(ranking.rest)].tolist()
+    assert scores == sorted(scores, reverse=True)
+    assert rank_now(posterior, candidates=candidates, top=5, rest=20).rest == ranking.rest[:20]
+    assert rank_now(posterior, candidates=candidates, top=5).rest == ()
+
+
 def test_a_ranking_is_certified_when_every_candidate_was_scored_or_no_other_can_be_better():
     pool = large_pool()
     posterior = pool.posterior("frobenius")

@@ -53,7 +53,7 @@ def test_upload_becomes_a_job_whose_page_shows_its_report(project: Project, alic
     fragment = browser.get(response["Location"], headers={"HX-Request": "true"})
     text = fragment.content.decode()
     assert (fragment.status_code, "hx-trigger" in text, "<html" in text) == (286, False, False)
-    assert "2 images added, 1 labelled from their folders, 1 left out" in text
+    assert "2 images added, 1 labelled from their folders or list, 1 left out" in text
     assert "bad.png" in text
     assert "New classes: owl" in text
     assert Annotation.objects.get().user == alice

@@ -349,6 +349,18 @@ def test_without_a_ranking_for_the_answer_the_last_ranking_serves_and_says_so(se
     assert reads.prepared_share(project) == 0.0
 
 
+def test_behind_the_last_rankings_entries_its_order_goes_on(session, project):
+    live = make_live(project)
+    card = leasing.current_card(session=session)
+    first, second, third = project.images.exclude(pk=card.query.image_id).order_by("-row")[:3]
+    answers = {"now": [entry(second)], "then": [card.query.image_id, third.pk, first.pk]}
+    Ranking.objects.create(project=project, image=None, linearization=live, strategy="lookahead", answers=answers)
+    for expected in (second, third, first):
+        card = label(session, card, 0)
+        assert (card.query.image, card.query.source) == (expected, "present")
+    assert card.query.prediction is None
+
+
 def test_the_last_ranking_that_knows_the_answer_counts_as_prepared(session, project, bob):
     live = make_live(project)
     card = leasing.current_card(session=session)

@@ -43,6 +43,11 @@ def check_against_float64(project: Project, row: int, key: str, votes: dict[int,
     assert best_left <= entries[-1]["score"] * 1.002
 
 
+def in_entries(ranking: Ranking) -> dict[str, list[dict]]:
+    """What is behind a ranking is named by the images alone."""
+    return {**ranking.answers, "then": [{"image": image_id} for image_id in ranking.answers["then"]]}
+
+
 def test_what_is_prepared_for_an_answer_is_what_a_fresh_float64_computation_gives(trained_project):
     project = trained_project()
     lease(project, 70)
@@ -116,7 +121,7 @@ def test_no_ranking_holds_an_image_on_lease_labelled_deleted_or_skipped_by_its_a
     project.images.filter(row__in=[60, 61]).update(deleted_at="2026-01-01T00:00:00Z")
     learner.absorb(project.pk)
     gone = {70, 71, 60, 61, *votes_of(project)}
-    for answers in (ranking_of(project, 70).answers, ranking_of(project, 71).answers, present(project).answers):
+    for answers in (ranking_of(project, 70).answers, ranking_of(project, 71).answers, in_entries(present(project))):
         for entries in answers.values():
             assert gone.isdisjoint(rows_in(project, entries))
     bobs = {row for entries in ranking_of(project, 70).answers.values() for row in rows_in(project, entries)}
@@ -124,6 +129,20 @@ def test_no_ranking_holds_an_image_on_lease_labelled_deleted_or_skipped_by_its_a
     assert bobs.isdisjoint(range(45, 60))
     everybodys = rows_in(project, present(project).answers["now"])
     assert set(range(45, 60)) & set(everybodys)
+
+
+@pytest.mark.parametrize("strategy", ["lookahead", "margin", "entropy", "random"])
+def test_behind_the_ranking_as_things_stand_come_all_other_open_images_in_its_order(trained_project, strategy):
+    project = trained_project(strategy=strategy)
+    lease(project, 70)
+    learner.absorb(project.pk)
+    answers = in_entries(present(project))
+    first, behind = rows_in(project, answers["now"]), rows_in(project, answers["then"])
+    open_rows = set(range(120)) - {70, *votes_of(project)}
+    assert (set(first) | set(behind), len(first) + len(behind)) == (open_rows, len(open_rows))
+    if strategy == "lookahead":
+        scores = Float64Model(project, votes_of(project), pending=(70,)).scores()[behind]
+        assert bool((scores[:-1] >= scores[1:] * 0.998).all())
 
 
 @pytest.mark.parametrize("strategy", ["margin", "entropy"])

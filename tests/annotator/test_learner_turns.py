@@ -175,7 +175,7 @@ def test_many_labels_that_come_at_once_are_absorbed_as_one_block(trained_project
     blocks, passes = [], Ownership.objects.get(project=project).passes
     condition = conditioning._condition
     monkeypatch.setattr(
-        conditioning, "_condition", lambda posterior, rows: blocks.append(len(rows)) or condition(posterior, rows)
+        conditioning, "_condition", lambda state, rows, *more: blocks.append(len(rows)) or condition(state, rows, *more)
     )
     label_rows(project, range(40, 80))
     for _ in range(40):
