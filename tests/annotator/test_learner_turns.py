@@ -175,7 +175,9 @@ def test_many_labels_that_come_at_once_are_absorbed_as_one_block(trained_project
     blocks, passes = [], Ownership.objects.get(project=project).passes
     condition = conditioning._condition
     monkeypatch.setattr(
-        conditioning, "_condition", lambda state, rows, *more: blocks.append(len(rows)) or condition(state, rows, *more)
+        conditioning,
+        "_condition",
+        lambda posterior, targets, labels: blocks.append(len(labels)) or condition(posterior, targets, labels),
     )
     label_rows(project, range(40, 80))
     for _ in range(40):
