@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
-from annotator.models import Annotation, AuditDraw, Image, Job, LabelClass, NetworkVersion, Project, Query
+from annotator.models import Annotation, AuditDraw, Job, LabelClass, NetworkVersion, Project, Query
 from annotator.queries import errors, fidelity, labelling, outlook
 
 AUDIT_WINDOW = 100
@@ -166,7 +166,7 @@ def jobs(project: Project) -> list[Job]:
 
 def summary(project: Project) -> dict[str, Any]:
     """Gather the numbers of the page: the same for the page, its charts and the API."""
-    total = Image.objects.filter(project=project, deleted_at=None).count()
+    total = labelling.count_images(project)
     labelled = labelling.current_labels(project).values("image").distinct().count()
     live = labelling.live_linearization(project)
     answers = [] if project.is_regression else audit_answers(project)

@@ -10,7 +10,13 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from annotator.models import Annotation, Image, Job, LabelClass, Linearization, Membership, Project
-from annotator.queries.labelling import current_annotations, current_labels, has_numbers, learner_is_running
+from annotator.queries.labelling import (
+    count_images,
+    current_annotations,
+    current_labels,
+    has_numbers,
+    learner_is_running,
+)
 
 SHOWN_JOBS = 10
 
@@ -51,7 +57,10 @@ def may_create_projects(user: User) -> bool:
 
 def list_projects(user: User) -> QuerySet[Membership]:
     """Return one's memberships with their projects, each with `image_count` and `labelled_count`, newest first."""
-    images = count_of(Image.objects.filter(project=OuterRef("project"), deleted_at=None), "pk")
+    pool = Image.objects.filter(project=OuterRef("project"))
+    # As labelling.count_images: no row of the pool is counted.
+    rows = Coalesce(Subquery(pool.order_by("-row").values("row")[:1]) + 1, 0)
+    images = ExpressionWrapper(rows - count_of(pool.filter(deleted_at__isnull=False), "pk"), IntegerField())
     labels = Annotation.objects.filter(project=OuterRef("project"), kind=Annotation.Kind.LABEL, superseded_by=None)
     mine = Membership.objects.filter(user=user).select_related("project")
     return mine.annotate(image_count=images, labelled_count=count_of(labels, "image")).order_by("-project__created_at")
@@ -71,7 +80,7 @@ def project_overview(project: Project) -> Overview:
     labels = current_labels(project).aggregate(labelled=Count("image", distinct=True), labels=Count("pk"))
     live = Linearization.objects.filter(project=project, state=Linearization.State.LIVE)
     return Overview(
-        images=image_count(project),
+        images=count_images(project),
         classes=project.classes.count(),
         people=project.memberships.count(),
         network_number=live.values_list("network_version__number", flat=True).first(),
@@ -96,10 +105,6 @@ def is_over(job: Job) -> bool:
 def import_jobs(project: Project) -> list[Job]:
     """Return the last imports, newest first."""
     return list(jobs(project).filter(kind=Job.Kind.IMPORT)[:SHOWN_JOBS])
-
-
-def image_count(project: Project) -> int:
-    return Image.objects.filter(project=project, deleted_at=None).count()
 
 
 def members(project: Project) -> list[Membership]:

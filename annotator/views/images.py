@@ -11,6 +11,7 @@ from annotator import access
 from annotator.forms.projects import UploadForm
 from annotator.importing.uploads import UploadError, check_size, keep_upload
 from annotator.queries import projects as queries
+from annotator.queries.labelling import count_images
 from annotator.views.projects import STOP_POLLING, TOO_LARGE, UNPROCESSABLE
 from annotator.views.receiving import content_length, keep_nothing
 
@@ -72,7 +73,7 @@ def images_page(
         "limit": settings.UPLOAD_MAX_BYTES,
         "max_files": settings.DATA_UPLOAD_MAX_NUMBER_FILES,
         "imports": queries.import_jobs(found.project),
-        "image_count": queries.image_count(found.project),
+        "image_count": count_images(found.project),
     }
     return render(request, "annotator/project_images.html", context, status=status)
 
