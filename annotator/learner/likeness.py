@@ -3,6 +3,8 @@
 The covariance says it: what is left unknown about one image is left unknown about the other.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,26 +15,43 @@ from annotator.learner.state import ProjectState
 ALIKE = 0.9
 
 
-def alike_to_pending(state: ProjectState) -> dict[int, torch.Tensor]:  # row -> (N,) bool
-    """Return for each image on a lease which images are its near-duplicates."""
+@dataclass(frozen=True)
+class Alike:
+    """Which images are near-duplicates of each image on a lease, the lease's own row among them."""
+
+    rows: list[int]
+    found: torch.Tensor  # (N, p) bool
+
+    @cached_property
+    def times(self) -> torch.Tensor:  # (N,)
+        return self.found.sum(1, dtype=torch.int32)
+
+    def to_others(self, row: int | None = None) -> torch.Tensor:  # (N,) bool
+        """Mark what is like an image on any lease but this row's."""
+        own = self.found[:, self.rows.index(row)] if row in self.rows else 0
+        return self.times > own
+
+
+def alike_to_pending(state: ProjectState) -> Alike | None:
+    """Find the near-duplicates of what is on a lease; None where nothing is."""
     rows = list(state.posterior.pending)
     if not rows:
-        return {}
+        return None
     columns, spread = state.posterior.answer_columns(rows), _spread(state.posterior.answer_variance())
-    alike = columns > ALIKE * spread[:, None] * spread[rows]
-    return dict(zip(rows, alike.unbind(1), strict=True))
+    return Alike(rows, columns > ALIKE * spread[:, None] * spread[rows])
 
 
 def without_alike(
     open_rows: torch.Tensor,  # (N,) bool
-    alike: list[torch.Tensor],  # of (N,) bool
+    alike: Alike | None,
     *,
     at_least: int,
+    of: int | None = None,
 ) -> torch.Tensor:  # (N,) bool
-    """Leave out what is like an image that is with somebody else, unless too few images are left then."""
-    if not alike:
+    """Leave out what is like an image that is with somebody else (but `of`), unless too few images are left then."""
+    if alike is None:
         return open_rows
-    left = open_rows & ~torch.stack(alike).any(0)
+    left = open_rows & ~alike.to_others(of)
     return left if int(left.sum()) >= at_least else open_rows
 
 

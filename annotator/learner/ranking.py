@@ -17,7 +17,7 @@ from annotator.learner import numbers, reading
 from annotator.learner.likeness import alike_to_pending, without_alike
 from annotator.learner.numbers import Answers, Entry
 from annotator.learner.state import ProjectState
-from annotator.learner.targets import PREDICTIONS, NumberTargets
+from annotator.learner.targets import NumberTargets
 from annotator.models import ColdStart, Image, Linearization, Project, Query, Ranking
 from annotator.models.id_ranges import Ranges
 
@@ -65,7 +65,7 @@ def wanted(
     theirs = {lease.image: open_rows.clone() for lease in inside}
     for lease in inside:
         theirs[lease.image][[row for row in answered[lease.session.user_id] if row < len(open_rows)]] = False
-    alike = {} if project.strategy == Project.Strategy.RANDOM else alike_to_pending(state)
+    alike = None if project.strategy == Project.Strategy.RANDOM else alike_to_pending(state)
     ranked = Ranking.objects.filter(project=project, image__in=theirs).order_by("updated_at")
     place = {image_id: place for place, image_id in enumerate(ranked.values_list("image_id", flat=True))}
     ordered = sorted(theirs, key=lambda image: place.get(image.pk, -1))
@@ -73,7 +73,7 @@ def wanted(
     return [
         Wanted(
             image,
-            without_alike(theirs[image], [found for row, found in alike.items() if row != image.row], at_least=top),
+            without_alike(theirs[image], alike, at_least=top, of=image.row),
             top,
             again=image.pk in place,
         )
@@ -137,7 +137,7 @@ def prepare_present(state: ProjectState, project: Project) -> Prepared:
         first = rows[:PRESENT_TOP]
         now = _plain(state, first, state.posterior.mean[first], scores[:PRESENT_TOP])
         return Prepared(None, {"now": now, **cold}, _ids(state, rows[PRESENT_TOP:]))
-    open_rows = without_alike(open_rows, list(alike_to_pending(state).values()), at_least=PRESENT_TOP)
+    open_rows = without_alike(open_rows, alike_to_pending(state), at_least=PRESENT_TOP)
     if isinstance(state.targets, NumberTargets):
         scored = numbers.scores_now(state, project)
         now = numbers.best_entries(state, state.targets, scored, open_rows, top=PRESENT_TOP)
@@ -203,17 +203,18 @@ def _uncertainty(project: Project) -> Any:
 
 
 def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
+    if not ranking.entries:
+        return []
+    predictions = state.targets.predictions(torch.stack([entry.prediction for entry in ranking.entries]))
     return [
         {
             "image": state.image_ids[entry.row],
             "score": entry.score,
             "moved": entry.moved,
             "flipped": entry.flipped,
-            "prediction": state.targets.prediction(
-                entry.prediction, count=PREDICTIONS if place < TOP else LATER_PREDICTIONS
-            ),
+            "prediction": prediction if place < TOP else prediction[:LATER_PREDICTIONS],
         }
-        for place, entry in enumerate(ranking.entries)
+        for place, (entry, prediction) in enumerate(zip(ranking.entries, predictions, strict=True))
     ]
 
 

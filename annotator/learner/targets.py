@@ -42,6 +42,9 @@ class Targets(Protocol):
     def prediction(self, mean: Tensor, *, count: int = PREDICTIONS) -> list[list[float]]:
         """Return what a row (K,) of outputs predicts, as rankings and cards store it."""
 
+    def predictions(self, means: Tensor, *, count: int = PREDICTIONS) -> list[list[list[float]]]:
+        """Return the predictions of many rows (n, K), as `prediction` gives them one at a time."""
+
     def distance(self, prediction: list[list[float]], mean: Tensor) -> float:
         """Return how far a stored prediction is from a row (K,) of outputs: 1 is a class, or half the range."""
 
@@ -66,8 +69,14 @@ class ClassTargets:
 
     def prediction(self, mean: Tensor, *, count: int = PREDICTIONS) -> list[list[float]]:
         """The largest outputs with their classes, best first, as shares between 0 and 1."""
-        values, classes = mean.clamp(0, 1).topk(min(count, len(mean)))
-        return [[index, round(value, DECIMALS)] for index, value in zip(classes.tolist(), values.tolist(), strict=True)]
+        return self.predictions(mean[None], count=count)[0]
+
+    def predictions(self, means: Tensor, *, count: int = PREDICTIONS) -> list[list[list[float]]]:
+        values, classes = means.clamp(0, 1).topk(min(count, means.shape[1]))
+        return [
+            [[index, round(value, DECIMALS)] for index, value in zip(chosen, shares, strict=True)]
+            for chosen, shares in zip(classes.tolist(), values.tolist(), strict=True)
+        ]
 
     def distance(self, prediction: list[list[float]], mean: Tensor) -> float:
         return max((abs(value - float(mean[int(index)].clamp(0, 1))) for index, value in prediction), default=0.0)
@@ -99,6 +108,9 @@ class NumberTargets:
         """The number, in the project's unit and inside its range."""
         inside = min(max(self.number(float(mean[0])), self.scale.minimum), self.scale.maximum)
         return [[0, self.rounded(inside)]]
+
+    def predictions(self, means: Tensor, *, count: int = PREDICTIONS) -> list[list[list[float]]]:
+        return [self.prediction(mean, count=count) for mean in means]
 
     def distance(self, prediction: list[list[float]], mean: Tensor) -> float:
         expected = self.prediction(mean)[0][1]
