@@ -270,6 +270,7 @@ def test_the_model_learns_says_how_far_it_is_off_and_its_numbers_are_exported(pr
         save(page, str(truth_of(product, image_of(page))))
     assert offered
     page.goto(ANNOTATE)
+    page.wait_for_load_state("networkidle")
     suggestion = page.locator('[data-action="take"]').get_attribute("data-suggestion")
     page.keyboard.press("m")
     expect(page.locator("#number-value")).to_have_value(suggestion)
