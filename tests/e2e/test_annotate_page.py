@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from benchmarks.server import running_server
 from tests.e2e.conftest import Product
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.once]
 
 LEASE_SECONDS = 16
 DIGITS = "/projects/handwritten-digits/annotate/"

@@ -294,6 +294,7 @@ def test_the_model_learns_says_how_far_it_is_off_and_its_numbers_are_exported(pr
     assert {row["unit"] for row in rows} == {"%"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_of_a_project_of_numbers_breaks_a_rule_of_accessibility(tanks, sign_in, scheme):
     page = sign_in("admin", color_scheme=scheme, reduced_motion="reduce")

@@ -28,6 +28,7 @@ PAGES = (
 )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_breaks_a_rule_of_accessibility(sign_in, scheme):
     page = sign_in("admin", color_scheme=scheme, reduced_motion="reduce")
