@@ -95,10 +95,14 @@ def request_ended(request: HttpRequest, *, route: str, status: int, seconds: flo
 
 
 def pass_ended(project_id: int, *, answers: int, seconds: float) -> None:
-    """Count a pass of the learner that took answers in, and write its line, which has the id of what asked for it."""
+    """Count a pass of the learner that took answers in, and write its line, which names the requests it was for.
+
+    A request's pass has a line even where the pass before it had taken its answer in already.
+    """
     if answers > 0:
         PASS_SECONDS.observe(seconds)
         ABSORBED.inc(answers)
+    if answers > 0 or structlog.contextvars.get_contextvars().get("requests"):
         log.info("pass", project=project_id, answers=answers, milliseconds=round(1000 * seconds, 1))
 
 

@@ -48,14 +48,15 @@ def absorb(project_id: int, *, seconds: float = float("inf")) -> bool:
 
 def _absorb(project: Project, claim: Claim, seconds: float) -> bool:
     begin = time.monotonic()
+    before = len(STATES[project.pk].known) if project.pk in STATES else None
     held = _newest(project, claim)
     if held is None:
         forget(project.pk)
         return False
     remember(project.pk, held)
-    before = len(held.known)
+    before = len(held.known) if before is None else before
     leases = _pass(project, held, begin, seconds)
-    metrics.pass_ended(project.pk, answers=len(held.known) - before, seconds=time.monotonic() - begin)
+    metrics.pass_ended(project.pk, answers=max(len(held.known) - before, 0), seconds=time.monotonic() - begin)
     if held.written is None:
         return True
     SEEN[project.pk] = (len(held.known), frozenset(lease.pk for lease in leases))

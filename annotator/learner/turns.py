@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 TASK = "annotator.tasks.absorb_labels"
 PASS_SECONDS = 0.5  # then others have their turn, and what is left of this project is done in its next one
 RECOVERY_SECONDS = 1.0
+NAMED_REQUESTS = 100  # of those that one pass serves, in each line of its log
 
 
 class Turns:
@@ -37,14 +39,17 @@ class Turns:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[int, contextvars.Context] = {}
-        self._told: set[int] = set()
+        self._told: dict[int, list[str]] = {}  # by project: the requests whose messages told of it
         self._served: dict[int, int] = {}
         self._count = 0
 
     def ask(self, project_id: int) -> None:
-        """Put a project down for a pass. What is logged in it carries the context of who asked first."""
+        """Put a project down for a pass. What is logged in it names every request whose message asked for it."""
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
         with self._changed:
-            self._told.add(project_id)
+            if project_id not in self._told:
+                self._waiting.pop(project_id, None)  # a sweep's: the pass is of a request now
+            self._told.setdefault(project_id, []).extend([request_id] if request_id else [])
             self._put_down(project_id)
 
     def ask_later(self, project_id: int) -> None:
@@ -65,9 +70,12 @@ class Turns:
             told = [project_id for project_id in self._waiting if project_id in self._told]
             among = told if told and self._count % 2 else self._waiting
             chosen = min(among, key=lambda project_id: self._served.get(project_id, 0))
-            self._told.discard(chosen)
             self._served[chosen] = self._count
-            return chosen, self._waiting.pop(chosen)
+            context = self._waiting.pop(chosen)
+            requests = list(dict.fromkeys(self._told.pop(chosen, [])))[:NAMED_REQUESTS]
+            if requests:
+                context.run(structlog.contextvars.bind_contextvars, requests=requests)
+            return chosen, context
 
 
 class Loop:

@@ -90,9 +90,9 @@ def test_lcmd_takes_the_farthest_of_the_largest_cluster(values, by_kernel):
     )
 
 
-# Always the same examples: where a distance is the radius but for rounding, both answers are right.
-@settings(deadline=None, max_examples=40, derandomize=True)
-@given(values=drawn, radius=st.sampled_from([0.1, 0.5, 1.0, 1.9]))
+# No radius of 1 (or 2): a row of zeros is that far from each unit row but for rounding, and both answers are right.
+@settings(deadline=None, max_examples=40)
+@given(values=drawn, radius=st.sampled_from([0.1, 0.5, 0.99, 1.9]))
 def test_prob_cover_counts_what_a_ball_would_newly_cover(values, radius):
     situation = draw_situation(values)
     rows = situation.embeddings

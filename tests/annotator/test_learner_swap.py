@@ -60,6 +60,18 @@ def test_labels_that_came_during_the_training_are_absorbed_before_it_goes_live(t
     check_mean(project)
 
 
+def test_labels_that_a_swap_takes_in_are_counted_as_absorbed(trained_project, monkeypatch):
+    project = trained_project()
+    learner.absorb(project.pk)
+    train_next(project)
+    label_rows(project, range(40, 44))
+    counted = []
+    monkeypatch.setattr(absorbing.metrics, "pass_ended", lambda _, *, answers, seconds: counted.append(answers))
+    learner.absorb(project.pk)
+    assert live(project).network_version.number == 2
+    assert counted == [4]
+
+
 def test_a_swap_retires_the_old_linearisation_and_deletes_its_files(trained_project):
     project = trained_project()
     learner.absorb(project.pk)

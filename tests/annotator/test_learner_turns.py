@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from django.db import OperationalError
 
 from annotator import learner
@@ -29,6 +30,31 @@ def test_a_project_that_is_asked_for_many_times_waits_once():
         waiting.ask(7)
     assert waiting.next(seconds=0)[0] == 7
     assert waiting.next(seconds=0) is None
+
+
+def requests_of(context):
+    return context.run(structlog.contextvars.get_contextvars).get("requests")
+
+
+def test_a_pass_names_every_request_that_asked_for_it_even_where_a_sweep_came_first():
+    waiting = Turns()
+    waiting.ask_later(7)
+    for request_id in ("one", "two", "two", "three"):
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            waiting.ask(7)
+    _, context = waiting.next(seconds=0)
+    assert requests_of(context) == ["one", "two", "three"]
+    assert context.run(structlog.contextvars.get_contextvars)["request_id"] == "one"
+    waiting.ask_later(7)
+    assert requests_of(waiting.next(seconds=0)[1]) is None
+
+
+def test_a_line_names_no_more_requests_than_can_be_read():
+    waiting = Turns()
+    for number in range(1000):
+        with structlog.contextvars.bound_contextvars(request_id=str(number)):
+            waiting.ask(7)
+    assert requests_of(waiting.next(seconds=0)[1]) == [str(number) for number in range(turns.NAMED_REQUESTS)]
 
 
 def test_whoever_was_served_longest_ago_comes_first():
