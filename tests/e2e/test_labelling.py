@@ -43,7 +43,13 @@ class Annotator:
     def press(self, key):
         query = self.page.locator("#card").get_attribute("data-query")
         self.page.keyboard.press(key)
-        expect(self.page.locator("#card")).not_to_have_attribute("data-query", query)
+        try:
+            expect(self.page.locator("#card")).not_to_have_attribute("data-query", query)
+        except AssertionError as error:
+            seen = {name: self.page.locator(name).inner_text() for name in ("#save-state", "#trouble", "#status")}
+            focus = self.page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+            card = self.page.evaluate("document.getElementById('card').outerHTML.slice(0, 600)")
+            raise AssertionError(f"{key!r} brought no card: {seen}, focus on {focus}, card {card}") from error
 
     def label(self, digit=None):
         digit = self.digit() if digit is None else digit

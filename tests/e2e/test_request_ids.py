@@ -76,7 +76,8 @@ def test_one_id_leads_from_the_answer_to_the_learners_pass(product: Product) -> 
 
     def passes_of(request_id: str) -> list[dict[str, object]]:
         learner = product.data / "logs" / "learner.log"
-        return [line for line in lines_of(learner) if line["event"] == "pass" and request_id in line.get("requests", [])]
+        passes = [line for line in lines_of(learner) if line["event"] == "pass"]
+        return [line for line in passes if request_id in line.get("requests", [])]
 
     for _ in range(ANSWERS):
         fields = {name: browser.field(name) for name in ("query", "client_key")}
