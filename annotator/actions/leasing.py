@@ -111,32 +111,31 @@ def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[tu
     Of a ranking, what other tabs keep in reserve comes after what is free among the next few: people are seldom given
     what somebody else may be answering offline, and never something much worse than the best.
     """
-    images = open_images(session.project, session.user).defer("metadata").alias(held=held_elsewhere(session))
+    images = open_images(session.project, session.user).defer("metadata")
     for source, of_source in groupby(order, key=lambda candidate: candidate.source):
         if source in RANKED:
-            yield from _pick(of_source, [images.filter(held=False), images])
+            yield from _pick(of_source, images.annotate(held=held_elsewhere(session)), "held")
         else:
-            yield from _pick(of_source, [images])
+            yield from _pick(of_source, images)
 
 
-def _pick(order: Iterator[Candidate], tiers: list[QuerySet[Image]]) -> Iterator[tuple[Candidate, Image]]:
-    """Ask the database for the best of a handful at a time, in the first of these sets of images before the next.
+def _pick(order: Iterator[Candidate], images: QuerySet[Image], *first_by: str) -> Iterator[tuple[Candidate, Image]]:
+    """Ask the database for the best of a handful at a time: by `first_by`, and then by their order.
 
     On PostgreSQL the image is locked, and one that another request is just leasing is skipped.
     """
     size = FIRST_BATCH
     while batch := {candidate.image_id: candidate for candidate in reversed(list(islice(order, size)))}:
-        for images in tiers:
-            while image := _best(images, list(reversed(batch))):
-                yield batch.pop(image.pk), image
+        while image := _best(images, list(reversed(batch)), *first_by):
+            yield batch.pop(image.pk), image
         size = min(4 * size, LARGEST_BATCH)
 
 
-def _best(images: QuerySet[Image], image_ids: list[int]) -> Image | None:
+def _best(images: QuerySet[Image], image_ids: list[int], *first_by: str) -> Image | None:
     if not image_ids:
         return None
     places = [When(pk=pk, then=Value(place)) for place, pk in enumerate(image_ids)]
-    ordered = images.filter(pk__in=image_ids).order_by(Case(*places, output_field=IntegerField()))
+    ordered = images.filter(pk__in=image_ids).order_by(*first_by, Case(*places, output_field=IntegerField()))
     return ordered.select_for_update(skip_locked=True, of=("self",), no_key=True).first()
 
 

@@ -24,6 +24,7 @@ REASONS = [
     "network_number",
     "known_ids",
     "labels_behind",
+    "leased_at",
 ]
 
 
@@ -41,11 +42,16 @@ def refill(*, session: AnnotationSession) -> list[Query]:
     _close_over(project)
     _forget_old(session)
     live = labelling.live_linearization(project)
-    wanted = reserve.choose(session, live=live)
-    mine = {hold.image_id: hold for hold in Query.objects.filter(session=session, state=Query.State.HELD)}
+    others = reserve.other_tabs(session)
+    kept = reserve.still_good(session, live=live, others=others)
+    held = {hold.image_id for hold in kept}
+    lacking = settings.RESERVE_SIZE - len(kept)
+    wanted = reserve.choose(session, live=live, others=others, count=lacking, besides=held)
+    rest = Query.objects.filter(session=session, state=Query.State.HELD).exclude(image__in=held)
+    mine = {hold.image_id: hold for hold in rest}
     _hand_back([hold for image_id, hold in mine.items() if image_id not in {image.pk for _, image in wanted}])
     behind = _labels_behind(project, [candidate for candidate, _ in wanted])
-    new, changed, holds = [], [], []
+    new, changed, holds = [], [], kept
     for candidate, image in wanted:
         hold = mine.get(image.pk)
         if hold is None:
@@ -102,6 +108,7 @@ def _explain(hold: Query, candidate: Candidate, live: Linearization | None, *, b
     hold.selection_probability, hold.known_ids = candidate.probability, candidate.known_ids
     hold.network_number = live.network_version.number if live else None
     hold.labels_behind = behind if candidate.source == "present" else 0
+    hold.leased_at = timezone.now()
 
 
 def _keep(holds: list[Query], *, new: list[Query], changed: list[Query]) -> None:

@@ -312,3 +312,31 @@ def test_holds_that_ended_long_ago_and_nobody_saw_are_forgotten(pool, bob):
     left = set(Query.objects.exclude(state=Query.State.HELD).values_list("pk", flat=True))
     assert {answered.pk, ended[0].pk} <= left
     assert not {ended[1].pk, ended[2].pk} & left
+
+
+def test_beside_others_a_reserve_stays_as_it_is_while_it_is_fresh(pool, alice, bob):
+    live = make_live(pool)
+    images = list(pool.images.order_by("row"))
+    session, _ = tab_of(bob, pool)
+    tab_of(alice, pool)
+    before = {hold.pk for hold in reserving.refill(session=session)}
+    gone = list(Query.objects.filter(pk__in=before).order_by("leased_at")[:2])
+    gone[0].image.delete()
+    Query.objects.filter(pk=gone[1].pk).update(leased_at=timezone.now() - timedelta(seconds=11))  # one other: 10 s
+    ranked = [entry(image) for image in images[30:35]]
+    Ranking.objects.create(project=pool, image=None, linearization=live, strategy="lookahead", answers={"now": ranked})
+    holds = reserving.refill(session=session)
+    assert len(holds) == 20
+    assert {hold.pk for hold in holds} & before == before - {gone[0].pk, gone[1].pk}
+    assert [hold.image.row for hold in holds[-2:]] == [32, 33]  # 30 and 31 are left to whoever labels just now
+
+
+def test_another_model_brings_another_reserve_beside_others_too(pool, alice, bob):
+    old = make_live(pool)
+    session, _ = tab_of(bob, pool)
+    tab_of(alice, pool)
+    reserving.refill(session=session)
+    old.state = old.State.RETIRED
+    old.save()
+    live = make_live(pool, number=2)
+    assert {hold.linearization for hold in reserving.refill(session=session)} == {live}
