@@ -58,16 +58,19 @@ def for_reviewer(user: User | AnonymousUser, slug: str) -> ProjectAccess:
     return access
 
 
-def own_session(user: User | AnonymousUser, session_id: UUID, *, slug: str | None = None) -> AnnotationSession:
-    """Return one's own annotation session while one is a member of its project (`slug`); Http404 otherwise."""
+def own_session(
+    user: User | AnonymousUser, session_id: UUID, *, slug: str | None = None, classes: bool = True
+) -> AnnotationSession:
+    """Return one's own annotation session while one is a member of its project (`slug`); Http404 otherwise.
+
+    With the project's classes, unless they are not wanted.
+    """
     if not isinstance(user, User):
         raise Http404("No such session.")
-    session = (
-        AnnotationSession.objects.select_related("project", "user")
-        .prefetch_related("project__classes")
-        .filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk)
-        .first()
-    )
+    sessions = AnnotationSession.objects.select_related("project", "user")
+    if classes:
+        sessions = sessions.prefetch_related("project__classes")
+    session = sessions.filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk).first()
     if session is None or slug not in (None, session.project.slug):
         raise Http404("No such session.")
     return session

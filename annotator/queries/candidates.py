@@ -21,6 +21,7 @@ from annotator.models import (
     Query,
     Ranking,
 )
+from annotator.models.answer_lists import AnswerList
 from annotator.models.id_ranges import Ranges, add, contains
 from annotator.models.scale import Scale
 from annotator.queries import labelling
@@ -117,13 +118,13 @@ def _audit(project: Project) -> Iterator[Candidate]:
 def _prepared(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
     if follows is None:
         return
-    ranking = Ranking.objects.filter(project=project, image=follows.image_id).first()
+    rankings = Ranking.objects.filter(project=project, image=follows.image_id).defer("answers")
+    ranking = rankings.annotate(entries=AnswerList("answers", answer_key(follows))).first()
     if ranking is None:
         return
     known_ids = add(ranking.known_ids, follows.pk)
-    entries = ranking.answers.get(answer_key(follows), [])
     yield from _ranked(
-        entries,
+        ranking.entries or [],
         ranking,
         project,
         kind=Query.Kind.RANKED,

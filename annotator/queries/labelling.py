@@ -19,6 +19,7 @@ from annotator.models import (
     Ranking,
     WorkerHeartbeat,
 )
+from annotator.models.answer_lists import FirstImages
 from annotator.models.id_ranges import Ranges, contains, outside
 
 RECENT = 20
@@ -148,13 +149,12 @@ def count_images(project: Project) -> int:
     return 0 if last is None else last + 1 - Image.objects.filter(project=project, deleted_at__isnull=False).count()
 
 
-def preload_images(query: Query) -> list[Image]:
-    """Return the images that could follow each answer to the card, the likeliest few first; [] while none is known."""
-    ranking = Ranking.objects.filter(project=query.project_id, image=query.image_id).first()
-    if ranking is None:
-        return []
-    first_ids = [entries[0]["image"] for entries in ranking.answers.values() if entries]
-    return list(Image.objects.filter(pk__in=set(first_ids[:40]), deleted_at=None)[:12])
+def preload_images(*, session: AnnotationSession, query_id: UUID) -> list[Image]:
+    """Return the images that could follow each answer to the tab's card, a dozen at most; [] while none is known."""
+    cards = Query.objects.filter(pk=query_id, session=session, state=Query.State.LEASED)
+    rankings = Ranking.objects.filter(project=session.project_id, image__in=cards.values("image"))
+    first_ids = rankings.values_list(FirstImages("answers"), flat=True).first() or []
+    return list(Image.objects.filter(pk__in=first_ids[:40], deleted_at=None).only("pk", "sha256")[:12])
 
 
 def learner_is_running(*, now: datetime) -> bool:

@@ -114,14 +114,14 @@ def ask_for_correction(request: HttpRequest, session: AnnotationSession, annotat
 @require_POST
 def annotate_heartbeat(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
     """Prolong the tab's lease; 410 when it has none any more, and the page asks for its card again."""
-    session = access.own_session(request.user, session_id, slug=slug)
+    session = access.own_session(request.user, session_id, slug=slug, classes=False)
     return HttpResponse(status=204 if leasing.renew(session=session) else 410)
 
 
 @require_POST
 def annotate_leave(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
     """Let the lease end soon: the tab was closed or left."""
-    session = access.own_session(request.user, session_id, slug=slug)
+    session = access.own_session(request.user, session_id, slug=slug, classes=False)
     leasing.shorten(session=session)
     return HttpResponse(status=204)
 
@@ -130,9 +130,8 @@ def annotate_leave(request: HttpRequest, slug: str, session_id: UUID) -> HttpRes
 @never_cache
 def annotate_preload(request: HttpRequest, slug: str, session_id: UUID, query_id: UUID) -> HttpResponse:
     """Name the images that could follow each answer; 204 while they are not known yet."""
-    session = access.own_session(request.user, session_id, slug=slug)
-    query = queries.live_query(session)
-    images = queries.preload_images(query) if query and query.pk == query_id else []
+    session = access.own_session(request.user, session_id, slug=slug, classes=False)
+    images = queries.preload_images(session=session, query_id=query_id)
     if not images:
         return HttpResponse(status=204)
     return render(request, "annotator/annotate.html#preload", {"images": images})

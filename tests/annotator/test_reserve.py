@@ -201,7 +201,7 @@ def test_holds_are_never_counted_as_seen(pool, bob):
     assert progress.cards_by_kind(pool) == [("Cold start", 1)]
     assert reads.prepared_share(pool) is None
     assert label(session, card, 0).query.number == 2
-    assert reads.preload_images(card.query) == []
+    assert reads.preload_images(session=card.session, query_id=card.query.pk) == []
 
 
 def test_a_hold_ends_like_a_lease_and_then_another_tab_may_hold_the_image(pool, alice, bob):
