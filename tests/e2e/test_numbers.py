@@ -127,6 +127,7 @@ def save(page, keys):
     return image
 
 
+@pytest.mark.once
 def test_digits_typed_anywhere_fill_the_field_and_enter_saves(product, open_page):
     page = open_page()
     expect(page.locator("#card-title")).to_have_text(re.compile("what is its level"))
@@ -141,6 +142,7 @@ def test_digits_typed_anywhere_fill_the_field_and_enter_saves(product, open_page
     assert [kind for kind, _ in answers_of(product, image)][-2:] == ["label", "withdraw"]
 
 
+@pytest.mark.once
 def test_arrows_move_the_number_by_a_step_and_shortcuts_work_while_the_field_is_in_focus(product, open_page):
     page = open_page()
     field, slider = page.locator("#number-value"), page.locator("#number-slider")
@@ -160,6 +162,7 @@ def test_arrows_move_the_number_by_a_step_and_shortcuts_work_while_the_field_is_
     expect(page.locator("#number-value")).not_to_have_value("")
 
 
+@pytest.mark.once
 def test_what_cannot_be_taken_is_said_and_nothing_is_sent(product, open_page):
     page = open_page()
     before = product.one("select count(*) from annotator_annotation")
@@ -179,6 +182,7 @@ def test_what_cannot_be_taken_is_said_and_nothing_is_sent(product, open_page):
     expect(page.locator("#number-trouble")).to_have_text("")
 
 
+@pytest.mark.once
 def test_keys_that_are_switched_off_type_nothing(open_page):
     page = open_page()
     page.get_by_role("button", name="Keys").click()
@@ -189,6 +193,7 @@ def test_keys_that_are_switched_off_type_nothing(open_page):
     expect(page.locator("#number-value")).to_have_value("")
 
 
+@pytest.mark.once
 def test_slider_and_buttons_serve_a_finger(product, open_page):
     page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     box = page.locator("#number-slider").bounding_box()
@@ -218,6 +223,7 @@ def test_an_earlier_number_is_corrected(product, open_page):
     assert answers_of(product, image)[-2:] == [("label", 33.0), ("label", 34.0)]
 
 
+@pytest.mark.once
 def test_the_form_works_without_a_script(product, open_page):
     page = open_page(java_script_enabled=False)
     expect(page.locator("#number-slider")).to_be_hidden()
@@ -310,6 +316,7 @@ def test_no_page_of_a_project_of_numbers_breaks_a_rule_of_accessibility(tanks, s
     assert not problems, "\n".join(f"{path}: {report}" for path, report in problems.items())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_of_a_project_of_numbers_scrolls_sideways_on_a_small_screen(tanks, sign_in, path):
     page = sign_in("admin", viewport={"width": 320, "height": 640})
@@ -319,6 +326,7 @@ def test_no_page_of_a_project_of_numbers_scrolls_sideways_on_a_small_screen(tank
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
+@pytest.mark.once
 def test_the_card_does_not_move_when_the_next_one_comes(product, open_page):
     page = open_page()
     places = []

@@ -42,6 +42,7 @@ def test_no_page_breaks_a_rule_of_accessibility(sign_in, scheme):
     assert not problems, "\n".join(f"{path}: {report}" for path, report in problems.items())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_scrolls_sideways_on_a_small_screen(sign_in, path):
     page = sign_in("admin", viewport={"width": 320, "height": 640})
@@ -49,6 +50,7 @@ def test_no_page_scrolls_sideways_on_a_small_screen(sign_in, path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("touch", [False, True], ids=["mouse", "touch"])
 def test_the_header_is_one_line_on_a_phone_and_cuts_no_word_off(sign_in, touch):
     page = sign_in("annotator1", viewport={"width": 390, "height": 844}, has_touch=touch, is_mobile=touch)
@@ -60,6 +62,7 @@ def test_the_header_is_one_line_on_a_phone_and_cuts_no_word_off(sign_in, touch):
     expect(header.get_by_role("link", name="Foresight")).to_be_visible()
 
 
+@pytest.mark.once
 def test_no_page_breaks_its_content_security_policy(sign_in):
     page = sign_in("admin")
     complaints = []

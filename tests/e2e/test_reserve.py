@@ -146,6 +146,7 @@ def test_when_the_reserve_is_used_up_the_page_says_so_and_waits(product, open_pa
     assert answers_of(product, images) == [*((image, "5", False) for image in images[:-1]), (images[-1], "6", False)]
 
 
+@pytest.mark.once
 def test_undo_offline_takes_back_the_last_answer_and_says_what_it_cannot(product, open_page):
     page = open_page("annotator1")
     page.context.set_offline(True)
@@ -165,6 +166,7 @@ def test_undo_offline_takes_back_the_last_answer_and_says_what_it_cannot(product
     assert answers_of(product, images) == [(images[0], "1", False), (images[1], "9", False)]
 
 
+@pytest.mark.once
 def test_a_correction_offline_is_refused_in_words(open_page):
     page = open_page("annotator1")
     page.wait_for_timeout(100)
@@ -267,6 +269,7 @@ def test_a_server_that_is_killed_and_comes_back_is_bridged_by_the_reserve(produc
     assert [answer[:2] for answer in answers_of(product, images)] == [(images[0], "1"), (images[1], "2")]
 
 
+@pytest.mark.once
 def test_a_comment_written_on_a_card_of_the_reserve_survives_the_line_coming_back(product, open_page):
     page = open_page("annotator1")
     page.context.set_offline(True)
