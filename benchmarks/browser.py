@@ -43,6 +43,7 @@ class Browser:
     reserve_url: str = ""
     reserve: set[str] = field(default_factory=set)  # addresses of the pictures that are there
     reserve_asked: float = float("-inf")
+    reserve_later: float = LATER
 
     def sign_in(self, username: str, password: str) -> None:
         page = self.session.get(f"{self.url}/sign-in/", timeout=TIMEOUT)
@@ -77,14 +78,16 @@ class Browser:
 
     def sync_reserve(self, card: PageCard) -> None:
         """Prolong the reserve and load its new pictures, when that is due, as the page does on a card that stays."""
-        due = SOON if len(self.reserve) < ENOUGH else LATER
+        due = SOON if len(self.reserve) < ENOUGH else self.reserve_later
         if time.monotonic() - self.reserve_asked < due:
             return
         self.reserve_asked = time.monotonic()
         form, headers = {"csrfmiddlewaretoken": card.csrf}, {"X-CSRFToken": card.csrf}
         reply = self.session.post(f"{self.url}{self.reserve_url}", data=form, headers=headers, timeout=TIMEOUT)
         reply.raise_for_status()
-        held = {entry["src"] for entry in reply.json()["cards"]}
+        found = reply.json()
+        self.reserve_later = found["again_after"]
+        held = {entry["src"] for entry in found["cards"]}
         for address in held - self.reserve:
             self.session.get(f"{self.url}{address}", timeout=TIMEOUT).raise_for_status()
         self.reserve = held

@@ -33,8 +33,10 @@ KEPT_FOR = timedelta(hours=1)
 
 
 @transaction.atomic
-def refill(*, session: AnnotationSession) -> list[Query]:
-    """Hold for the tab the images that would come next, for as long as a lease lasts, and hand back the others.
+def refill(*, session: AnnotationSession, others: int | None = None) -> list[Query]:
+    """Hold for the tab the images that would come next, for as long as a lease lasts, and hand back the rest.
+
+    `others`: how many other tabs are labelled in just now, where the caller has counted.
 
     Of one project it runs for one tab after the other: two tabs never wait for each other's holds in a circle.
     """
@@ -42,7 +44,7 @@ def refill(*, session: AnnotationSession) -> list[Query]:
     _close_over(project)
     _forget_old(session)
     live = labelling.live_linearization(project)
-    others = reserve.other_tabs(session)
+    others = reserve.other_tabs(session) if others is None else others
     kept = reserve.still_good(session, live=live, others=others)
     held = {hold.image_id for hold in kept}
     lacking = settings.RESERVE_SIZE - len(kept)

@@ -31,7 +31,7 @@ from annotator.models import ColdStart, Image, Job, Linearization, NetworkVersio
 
 log = logging.getLogger(__name__)
 
-COLD_START_COUNT = 1000
+COLD_START_COUNT = 5000  # many people use them up, and hold as many, before the first network is there
 
 
 class NothingToPrepareError(ValueError):

@@ -32,11 +32,15 @@ LATER_PREDICTIONS = 3
 
 @dataclass(frozen=True)
 class Prepared:
-    """A ranking ready to be written; no image is the ranking as things stand, `behind` the images that come after."""
+    """A ranking ready to be written; no image is the ranking as things stand.
+
+    `behind`: the images that come after those; `cold_from`: the first place in the order of diversity without a label.
+    """
 
     image_id: int | None
     answers: Answers
     behind: list[int] = field(default_factory=list)
+    cold_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,27 +132,33 @@ def prepare_after(state: ProjectState, project: Project, ranking: Wanted) -> Pre
 
 def prepare_present(state: ProjectState, project: Project) -> Prepared:
     """Rank everything as things stand, for new tabs and for answers whose ranking is not ready."""
-    cold: Answers = {"cold_start": cold_start_entries(state, project)}
+    entries, cold_from = cold_start_entries(state, project)
+    now, behind = _order_now(state, project)
+    return Prepared(None, {"now": now, "cold_start": entries}, behind, cold_from)
+
+
+def _order_now(state: ProjectState, project: Project) -> tuple[list[Entry], list[int]]:
+    """Return the best images with what is said of them, and the ids of those behind them."""
     if state.network_number == 0:
-        return Prepared(None, {"now": [], **cold})
+        return [], []
     open_rows = candidates(state, project)
     if project.strategy == Project.Strategy.RANDOM:
         rows, scores = draw_rows(state, project, open_rows, top=PRESENT_TOP + PRESENT_REST, salt=-1)
         first = rows[:PRESENT_TOP]
         now = _plain(state, first, state.posterior.mean[first], scores[:PRESENT_TOP])
-        return Prepared(None, {"now": now, **cold}, _ids(state, rows[PRESENT_TOP:]))
+        return now, _ids(state, rows[PRESENT_TOP:])
     open_rows = without_alike(open_rows, alike_to_pending(state), at_least=PRESENT_TOP)
     if isinstance(state.targets, NumberTargets):
         scored = numbers.scores_now(state, project)
         now = numbers.best_entries(state, state.targets, scored, open_rows, top=PRESENT_TOP)
-        return Prepared(None, {"now": now, **cold}, _behind(state, scored, open_rows))
+        return now, _behind(state, scored, open_rows)
     if project.strategy == Project.Strategy.LOOKAHEAD:
         ranking = rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, rest=PRESENT_REST)
-        return Prepared(None, {"now": _entries(state, ranking), **cold}, _ids(state, ranking.rest))
+        return _entries(state, ranking), _ids(state, ranking.rest)
     strategy = _uncertainty(project)
     ranking = rank_uncertainty_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, strategy=strategy)
     behind = _behind(state, UNCERTAINTY_SCORES[strategy](state.posterior.mean), open_rows)
-    return Prepared(None, {"now": _entries(state, ranking), **cold}, behind)
+    return _entries(state, ranking), behind
 
 
 def _behind(
@@ -242,13 +252,14 @@ def draw_rows(
     return best.indices.tolist(), best.values.tolist()
 
 
-def cold_start_entries(state: ProjectState, project: Project) -> list[Entry]:
-    """Predictions of the next images in the order of diversity, for the bars on their cards."""
+def cold_start_entries(state: ProjectState, project: Project) -> tuple[list[Entry], int]:
+    """Predictions of the next images in the order of diversity, for the bars on their cards, and the first's place."""
     waiting = ColdStart.objects.filter(project=project, image__deleted_at=None).order_by("position")
-    labelled, size = set(state.votes), state.posterior.size
-    wanted = (row for row in waiting.values_list("image__row", flat=True) if row not in labelled and row < size)
-    rows = list(islice(wanted, COLD_START_TOP))
-    return _plain(state, rows, state.posterior.mean[rows], [None] * len(rows))
+    labelled, size = state.votes.keys(), state.posterior.size
+    places = waiting.values_list("position", "image__row")
+    left = list(islice(((place, row) for place, row in places if row not in labelled and row < size), COLD_START_TOP))
+    rows = [row for _, row in left]
+    return _plain(state, rows, state.posterior.mean[rows], [None] * len(rows)), left[0][0] if left else 0
 
 
 def _plain(
@@ -283,6 +294,5 @@ def write(project: Project, linearization: Linearization, prepared: list[Prepare
     )
     for one in prepared:
         if one.image_id is None:
-            Ranking.objects.update_or_create(
-                project=project, image=None, defaults={**values, "answers": {**one.answers, "then": one.behind}}
-            )
+            answers = {**one.answers, "then": one.behind, "cold_from": one.cold_from}
+            Ranking.objects.update_or_create(project=project, image=None, defaults={**values, "answers": answers})

@@ -105,11 +105,13 @@ class Ownership(models.Model):
 class Ranking(models.Model):
     """The next queries for every answer to `image`, which is out on a lease; with no image, those of this moment.
 
-    `answers` maps "skip", "flag" and each class index ("0", "1", ...) to the best entries, best first; with no image,
-    the one key is "now". An entry is {"image": id, "score": s, "moved": m, "flipped": f,
-    "prediction": [[class index, value], ...]}, and where other images in the rankings are its near-duplicates "like":
-    their ids. Of a number the order after any answer is the same ("label"), and an entry has "line": [a, b]; its
-    prediction after the answer y is [[0, a + b y]]. `known_ids`: ids of all annotations the model had read (ranges).
+    `answers` maps "skip", "flag" and each class index ("0", "1", ...) to the best entries, best first. With no image
+    the keys are "now"; "then", the ids of the images behind those; "cold_start", the next in the order of diversity;
+    and "cold_from", the place in that order before which every image has a label. An entry is {"image": id, "score": s,
+    "moved": m, "flipped": f, "prediction": [[class index, value], ...]}, and where other images in the rankings are its
+    near-duplicates "like": their ids. Of a number the order after any answer is the same ("label"), and an entry has
+    "line": [a, b]; its prediction after the answer y is [[0, a + b y]]. `known_ids`: ids of all annotations the model
+    had read (ranges).
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rankings")

@@ -199,7 +199,8 @@ def _cold_start(session: AnnotationSession, *, trained: bool, tries: int) -> Ite
     present = Ranking.objects.filter(project=project, image=None).first()
     entries = present.answers.get("cold_start", []) if present else []
     predictions = {entry["image"]: entry["prediction"] for entry in entries}
-    waiting = ColdStart.objects.filter(project=project, image__in=unheld_images(session))
+    first = present.answers.get("cold_from", 0) if present else 0  # before that place all have labels
+    waiting = ColdStart.objects.filter(project=project, position__gte=first, image__in=unheld_images(session))
     for row in waiting.order_by("position")[:tries]:
         yield Candidate(
             image_id=row.image_id,

@@ -15,6 +15,8 @@ from annotator.queries.candidates import Candidate, coming_next, open_images, un
 MAX_HEADROOM = 20
 LARGEST_BATCH = 640
 FRESH_SECONDS = 10.0  # for each other tab that labels just now
+AGAIN_SECONDS = 15  # until a page asks again, and one second more for each other tab
+LONGEST_SECONDS = 60
 
 
 def still_good(session: AnnotationSession, *, live: Linearization | None, others: int) -> list[Query]:
@@ -64,6 +66,11 @@ def _held_by_others(session: AnnotationSession) -> set[int]:
     """Of many tabs these are hundreds, the best of the ranking: they are left out before the database is asked."""
     holds = Query.objects.filter(project=session.project_id, state=Query.State.HELD, lease_until__gt=timezone.now())
     return set(holds.exclude(session=session).values_list("image_id", flat=True))
+
+
+def again_after(others: int) -> float:
+    """Return the seconds after which a page that has enough in reserve should ask again: later where many ask."""
+    return min(AGAIN_SECONDS + others, LONGEST_SECONDS, settings.LEASE_SECONDS / 4)
 
 
 def other_tabs(session: AnnotationSession) -> int:

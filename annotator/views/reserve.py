@@ -11,18 +11,21 @@ from django.views.decorators.http import require_POST
 from annotator import access
 from annotator.actions import reserving
 from annotator.models import Project, Query
+from annotator.queries import reserve
 from annotator.queries.cards import RESERVE_WORDS, model_words
 
 
 @require_POST
 @never_cache
 def annotate_reserve(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
-    """Bring the tab's reserve up to date, prolong it, and return its cards, the next first."""
+    """Bring the tab's reserve up to date, prolong it, and return its cards, the next first, and when to ask again."""
     session = access.own_session(request.user, session_id, slug=slug)
-    holds = reserving.refill(session=session)
+    others = reserve.other_tabs(session)
+    holds = reserving.refill(session=session, others=others)
     project = session.project
     model = model_words(session.project, holds[0].linearization) if holds else ""  # all come from the one that is live
-    return JsonResponse({"cards": [describe(hold, project, model=model) for hold in holds]})
+    cards = [describe(hold, project, model=model) for hold in holds]
+    return JsonResponse({"cards": cards, "again_after": reserve.again_after(others)})
 
 
 def describe(hold: Query, project: Project, *, model: str) -> dict[str, Any]:

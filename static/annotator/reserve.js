@@ -8,11 +8,11 @@
 
   const ENOUGH = 15;
   const SOON = 3000; // so long after the last time when there are not enough
-  const LATER = 15000; // and when there are
   const PATIENCE = 15000;
   const spent = new Set(); // images that were answered: not to be shown again
   const entries = new WeakMap(); // a card made here -> its entry
   let cards = [];
+  let later = 15000; // and so long when there are, until the server says otherwise
   let askedAt = -Infinity;
   let asking = false;
   let had = false;
@@ -40,7 +40,7 @@
   // Prolong what is held and take what would come next by now; nothing while answers wait, or on a card of the reserve.
   async function sync(forced) {
     const { settled, token } = window.foresight;
-    const due = performance.now() - askedAt > (ready().length < ENOUGH ? SOON : LATER);
+    const due = performance.now() - askedAt > (ready().length < ENOUGH ? SOON : later);
     if (asking || !settled() || document.visibilityState !== "visible" || !card().dataset.preload) return;
     if (!forced && !due) return;
     asking = true;
@@ -54,7 +54,9 @@
     }).catch(() => null);
     const found = reply && reply.status === 200 ? await reply.json().catch(() => null) : null;
     asking = false;
-    if (found) adopt(found.cards);
+    if (!found) return;
+    later = 1000 * found.again_after;
+    adopt(found.cards);
   }
 
   function setPrediction(button, prediction) {

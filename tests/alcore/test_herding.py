@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alcore.acquisition import herding
 from alcore.acquisition.herding import HerdingError, herding_order
 from alcore.acquisition.random import random_scores
 from tests.alcore import reference_gradients
@@ -73,3 +74,22 @@ def test_random_scores_depend_on_the_seed_alone_and_fill_the_unit_interval():
     assert scores.max() < 1
     with pytest.raises(ValueError, match="-1"):
         random_scores(-1, seed=0)
+
+
+@pytest.mark.parametrize("by_kernel", [False, True])
+def test_blocks_stay_far_closer_to_the_pool_than_chance(monkeypatch, by_kernel):
+    features = torch.randn(300, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.3
+    given = {"kernel": features @ features.T} if by_kernel else {"features": features}
+    single = herding_order(**given, count=150)
+    monkeypatch.setattr(herding, "ONE_BY_ONE", 20)
+    blocks = herding_order(**given, count=150)
+    assert torch.equal(blocks[:20], single[:20])
+    assert len(set(blocks.tolist())) == 150
+    assert sorted(herding_order(**given, count=300).tolist()) == list(range(300))
+    rows = torch.nn.functional.normalize(features)
+
+    def distance(order):
+        return (rows[order].mean(0) - rows.mean(0)).norm()
+
+    for count in (40, 80, 150):
+        assert distance(blocks[:count]) < 0.5 * distance(torch.arange(count))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from annotator import learner
-from annotator.models import Project, Ranking
+from annotator.models import ColdStart, Project, Ranking
 from annotator.models.id_ranges import expand
 from tests.annotator.learner_steps import (
     Float64Model,
@@ -45,7 +45,8 @@ def check_against_float64(project: Project, row: int, key: str, votes: dict[int,
 
 def in_entries(ranking: Ranking) -> dict[str, list[dict]]:
     """What is behind a ranking is named by the images alone."""
-    return {**ranking.answers, "then": [{"image": image_id} for image_id in ranking.answers["then"]]}
+    lists = {key: value for key, value in ranking.answers.items() if key != "cold_from"}
+    return {**lists, "then": [{"image": image_id} for image_id in ranking.answers["then"]]}
 
 
 def test_what_is_prepared_for_an_answer_is_what_a_fresh_float64_computation_gives(trained_project):
@@ -277,3 +278,13 @@ def test_leases_are_pending_again_after_a_restart(trained_project):
     learner.absorb(project.pk)
     assert held(project).posterior.pending == (70,)
     assert not Ranking.objects.filter(image__row=71).exists()
+
+
+def test_the_order_of_diversity_is_looked_at_from_the_first_image_without_a_label(trained_project):
+    project = trained_project()
+    places = list(ColdStart.objects.filter(project=project).order_by("position").values_list("position", "image__row"))
+    label_rows(project, [row for _, row in places[:5] if row not in votes_of(project)])
+    learner.absorb(project.pk)
+    labelled = votes_of(project)
+    assert present(project).answers["cold_from"] == next(place for place, row in places if row not in labelled)
+    assert present(project).answers["cold_from"] >= 5
