@@ -33,3 +33,7 @@ class CoreSet:
     def label_(self, row: int) -> None:
         """One more centre."""
         self.nearest = torch.minimum(self.nearest, self.geometry.squared_distances(row))
+
+    def standing(self) -> Tensor:  # (N,)
+        """Squared distances to the nearest label."""
+        return self.nearest

@@ -39,3 +39,7 @@ class LargestClusterMaximumDistance:
         self.nearest = torch.where(closer, distances, self.nearest)
         self.cluster[closer] = self.centres
         self.centres += 1
+
+    def standing(self) -> Tensor:  # (N,)
+        """Squared distances to the nearest label, whatever the cluster."""
+        return self.nearest

@@ -56,6 +56,10 @@ class MaxHerding:
         """What is more similar to this image than to any label so far is covered better."""
         self.nearest = torch.maximum(self.nearest, self._similarities(torch.tensor([row]))[:, 0])
 
+    def standing(self) -> Tensor:  # (N,)
+        """The gains as they were last computed, from above."""
+        return self.bounds
+
     def _tied(self, exact: Tensor) -> Tensor:  # (N,) -> ()
         """From here on gains are equal: copies of an image differ by the rounding of a matrix product."""
         return exact.max() * (1 - ROUNDING * torch.finfo(exact.dtype).eps)

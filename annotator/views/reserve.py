@@ -11,7 +11,8 @@ from django.views.decorators.http import require_POST
 from annotator import access
 from annotator.actions import reserving
 from annotator.models import Project, Query
-from annotator.queries.cards import RESERVE_WORDS, model_words
+from annotator.queries.cards import model_words
+from annotator.queries.reasons import RESERVE_WORDS
 
 
 @require_POST
