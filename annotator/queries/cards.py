@@ -10,6 +10,7 @@ from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Lin
 from annotator.models.scale import Scale, plain
 from annotator.queries import labelling
 from annotator.queries.labelling import Progress
+from annotator.queries.outlook import outlook, percent_of
 from annotator.queries.projects import preparation_failed
 from annotator.queries.reasons import reason
 
@@ -104,6 +105,7 @@ class Card:
     predictions_shown: bool
     recent: list[Annotation]
     progress: Progress
+    still_needed: str
     reason: str
     model_words: str
     labels_behind: int
@@ -117,6 +119,7 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
     live = query.linearization if query else labelling.live_linearization(session.project)
     recent = labelling.recent_annotations(session)
     shown = query is not None and query.prediction is not None and not session.project.hide_predictions
+    progress = labelling.progress(session)
     return Card(
         session=session,
         query=query,
@@ -125,7 +128,8 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
         number=_number(session.project, query, shown=shown),
         predictions_shown=shown,
         recent=recent,
-        progress=labelling.progress(session),
+        progress=progress,
+        still_needed=_still_needed(session.project, live, progress),
         reason=reason(session.project, query, live) if query else "",
         model_words=model_words(session.project, live),
         labels_behind=query.labels_behind if query else 0,
@@ -148,6 +152,15 @@ def _number(project: Project, query: Query | None, *, shown: bool) -> NumberPane
         return None
     prediction = query.prediction if query and shown else None
     return NumberPanel(project.scale, prediction[0][1] if prediction else None)
+
+
+def _still_needed(project: Project, live: Linearization | None, progress: Progress) -> str:
+    """Say how many labels the target still takes, with the interval; "" while the audited images name no number."""
+    found = outlook(project, live, audited=0, labelled=progress.labelled, images=progress.total)
+    if found is None or not (found.words.startswith("about") or found.words.endswith("or more")):
+        return ""
+    share = f"{percent_of(found.target)} % accuracy"
+    return f"{found.words[0].upper()}{found.words[1:]} labels still needed for {share} ({found.note})."
 
 
 def answer_words(annotation: Annotation, project: Project) -> str:
