@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 SHARE_OF_MEMORY = 0.6  # of the machine's or the container's, where no limit is set
 MEGABYTE = 1024**2
 FLOAT32, FLOAT64 = 4, 8
+ORDERS = ("annotator.learner.selecting", "annotator.learner.standing")  # what keeps arrays for a strategy
 OF_PARTS = 3  # times their files: a strategy keeps them, and again in double precision
 STATES: OrderedDict[int, ProjectState] = OrderedDict()  # by project, the coldest first
 SEEN: dict[int, tuple[int, frozenset[UUID]]] = {}  # annotations and leases at the last pass, by project
@@ -88,7 +89,7 @@ def _tensors(held: Any) -> Iterator[torch.Tensor]:
     for value in list(vars(held).values()):
         if isinstance(value, torch.Tensor):
             yield value
-        elif type(value).__module__.startswith(("alcore.", "annotator.learner.selecting")):
+        elif type(value).__module__.startswith(("alcore.", *ORDERS)):
             yield from _tensors(value)
 
 

@@ -6,6 +6,7 @@ from alcore.store import StoreError
 from annotator.learner.ownership import owned
 from annotator.learner.parts import PartError, read_part
 from annotator.learner.selecting import WITH_STATE, FixedOrder, Order, selection
+from annotator.learner.standing import DEAR, LARGE, StandingOrder
 from annotator.learner.state import ProjectState
 from annotator.models import Linearization, Project, Ranking
 from annotator.models.strategies import Part, Strategy, part_of
@@ -43,13 +44,17 @@ def _is_there(state: ProjectState, project: Project, strategy: str) -> bool:
 
 def _made(state: ProjectState, project: Project, strategy: str) -> bool:
     """Make the order where it is one for every answer; False where what it looks at cannot be read."""
-    if strategy not in ONE_ORDER or state.network_number == 0:
+    standing = strategy in DEAR and state.posterior.size > LARGE
+    if state.network_number == 0 or not (standing or strategy in ONE_ORDER):
         state.order = None
         return True
     part = part_of(strategy, pretrained=project.is_pretrained)
     name = state.linearization.part_files[part.name] if part else ""
     made_of = (strategy, state.linearization.pk, name)
     if state.order is not None and state.order.made_of == made_of and not state.order.used_up:
+        return True
+    if standing:
+        state.order = StandingOrder(strategy, made_of)
         return True
     try:
         state.order = _order(state, project, strategy, part, name, made_of)

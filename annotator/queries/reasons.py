@@ -55,8 +55,9 @@ def _strategy_reason(project: Project, query: Query) -> str:
         return _certainty_reason(query) if project.is_regression else f"Look-ahead: {_effects(query)}"
     if query.strategy == Strategy.LOOKAHEAD_NETWORK:
         return f"Look-ahead against the network: {_effects(query)}"
-    if query.strategy == Strategy.FLIPS and query.flipped:
-        return f"Flips: this label would turn {_predictions(query.flipped)} to another class."
+    flipped = query.flipped if query.flipped is not None else round(query.score or 0)  # its score is their number
+    if query.strategy == Strategy.FLIPS and flipped:
+        return f"Flips: this label would turn {_predictions(flipped)} to another class."
     if query.strategy == Strategy.FLIPS:
         return "Flips: of the images it rated, none would turn a prediction to another class; this is one of them."
     words = STRATEGY_WORDS.get(Strategy(query.strategy)) if query.strategy in Strategy.values else None

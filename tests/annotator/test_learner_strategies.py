@@ -7,6 +7,7 @@ from alcore.acquisition.situation import Situation
 from alcore.acquisition.strategies import STRATEGIES, rank
 from alcore.posterior import make_posterior
 from annotator import learner
+from annotator.learner import ordering, ranking
 from annotator.learner.naming import registry_name
 from annotator.learner.parts import read_part
 from annotator.models import Job, Project
@@ -191,3 +192,35 @@ def test_nobody_is_given_what_is_deleted_labelled_on_lease_or_skipped_by_them(tr
     bobs = {row for entries in ranking_of(project, 70).answers.values() for row in rows_in(project, entries)}
     assert len(bobs) >= 6
     assert bobs.isdisjoint({60, 61, 70, 80, *votes_of(project)})
+
+
+@pytest.mark.parametrize("strategy", ["lookahead-network", "flips", "error_reduction", "epig"])
+def test_in_a_large_pool_a_dear_strategy_is_rated_once_for_all_answers(trained_project, bob, monkeypatch, strategy):
+    monkeypatch.setattr(ordering, "LARGE", 100)
+    project = trained_project(strategy=strategy)
+    lease(project, 70)
+    lease(project, 71, user=bob)
+    learner.absorb(project.pk)
+    expected = rank(strategy, situation(project, taken=[70, 71]), count=6, seed=0)
+    entries = present(project).answers["now"][:6]
+    assert [entry["score"] for entry in entries] == pytest.approx(expected.scores.tolist(), rel=2e-3, abs=1e-4)
+    for row in (70, 71):
+        answers = ranking_of(project, row).answers
+        orders = {tuple(rows_in(project, answers[key])[:6]) for key in (*map(str, range(10)), "skip")}
+        assert orders == {tuple(rows_in(project, entries))}
+    label(project, rows_in(project, entries)[0])
+    learner.absorb(project.pk)
+    assert rows_in(project, entries)[0] not in rows_in(project, present(project).answers["now"])
+
+
+@pytest.mark.parametrize("strategy", ["flips", "error_reduction"])
+def test_a_dear_criterion_rates_a_shortlist_that_is_drawn_anew_for_other_labels(trained_project, monkeypatch, strategy):
+    monkeypatch.setattr(ranking, "WORK", {strategy: 120 * 20})
+    monkeypatch.setattr(ranking, "FEWEST_RATED", 1)
+    project = trained_project(strategy=strategy)
+    first = rows_in(project, present(project).answers["now"])
+    label(project, 50)
+    learner.absorb(project.pk)
+    second = rows_in(project, present(project).answers["now"])
+    assert (len(first), len(second)) == (20, 20)
+    assert set(first) != set(second)
