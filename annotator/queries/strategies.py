@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotator.models import Job, Linearization, Project
-from annotator.models.strategies import CLASSES, GROUPS, NUMBERS, Part, Strategy, part_of
+from annotator.models.strategies import CLASSES, GROUPS, NUMBERS, OF_NUMBERS, Part, Strategy, part_of
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,11 @@ class Described:
     part: Part | None
     for_classes: bool
     for_numbers: bool
+
+    @property
+    def of_numbers(self) -> str:
+        """What it asks for where the answer is a number, if that is something else; else ""."""
+        return OF_NUMBERS.get(self.strategy, "")
 
 
 def described() -> dict[str, list[Described]]:

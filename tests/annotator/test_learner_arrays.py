@@ -10,13 +10,15 @@ from alcore.store import StoreError
 from annotator import learner
 from annotator.actions.leasing import current_card, open_session
 from annotator.actions.projects import update_settings
-from annotator.learner import selecting
+from annotator.importing.weights import keep_weights
+from annotator.learner import selecting, training
 from annotator.learner.files import load_pool, resolve
 from annotator.learner.holding import bytes_of, expected_bytes
 from annotator.learner.parts import PartError, read_part
-from annotator.models import Job, Linearization
-from annotator.models.strategies import DISAGREEMENT, EMBEDDINGS, PREDICTED_LOSSES
+from annotator.models import Job, Linearization, NetworkVersion
+from annotator.models.strategies import DISAGREEMENT, EMBEDDINGS, PREDICTED_LOSSES, START_EMBEDDINGS
 from tests.annotator.learner_steps import held, label_rows, live, present, restart_learner, rows_in, votes_of
+from tests.annotator.weights_files import file_of, upload
 
 pytestmark = pytest.mark.django_db
 PARTS = (EMBEDDINGS, DISAGREEMENT, PREDICTED_LOSSES)
@@ -184,3 +186,29 @@ def test_the_settings_and_a_script_choose_any_of_them(trained_project, client):
     refused = client.patch(address, {"strategy": "max_det"}, content_type="application/json")
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "refused_change")
     assert "This order is not one for classes" in refused.json()["error"]["message"]
+
+
+def test_behind_frozen_layers_herdings_look_at_the_weights_that_trainings_start_from(
+    digit_project, run_jobs, monkeypatch
+):
+    monkeypatch.setattr(training, "DEEP_EPOCHS", 1)
+    monkeypatch.setattr(training, "DEEP_STEPS", 5)
+    weights = keep_weights(upload(file_of("mobilenet_v3_small")))
+    options = {"network": "mobilenet_v3_small", "weights": "file", "weights_file": weights}
+    project = digit_project(count=60, image_size=32, freeze="all_but_last_block", strategy="max_herding", **options)
+    Job.objects.create(project=project, kind=Job.Kind.PREPARE)
+    run_jobs(project)
+    label_rows(project, range(24))
+    learner.absorb(project.pk)
+    run_jobs(project)
+    assert set(live(project).part_files) == {"start_embeddings"}
+    values = read_part(START_EMBEDDINGS, live(project).part_files["start_embeddings"], images=60)
+    first, _ = load_network(resolve(NetworkVersion.objects.get(project=project, number=0).weights_file))
+    pictures = load_pool(list(project.images.order_by("row")))
+    assert torch.allclose(values, embeddings(first, pictures), atol=1e-4)
+    assert present(project).strategy == "max_herding"
+    for strategy, part in (("badge", EMBEDDINGS), ("ll4al", PREDICTED_LOSSES), ("bald", DISAGREEMENT)):
+        choose(project, strategy)
+        run_jobs(project)
+        assert present(project).strategy == strategy
+        assert part.name in live(project).part_files
