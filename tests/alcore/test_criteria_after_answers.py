@@ -1,10 +1,12 @@
 """Criteria after an answer: what is worked out without a copy is what a posterior that has the answer would give."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 
+from alcore.acquisition import geometry
 from alcore.acquisition.criteria import SCORES, rank_by_criterion_after_answers, rank_by_criterion_now
 from alcore.acquisition.ranking import CandidateError
 from alcore.acquisition.scanning import CriterionError
@@ -95,3 +97,25 @@ def test_labels_told_to_a_fork_leave_the_original_alone(name):
     assert twin.standing().shape == (12,)
     assert original.choose(situation.candidates) == alone.choose(situation.candidates)
     assert torch.equal(original.standing(), alone.standing())
+
+
+@pytest.mark.parametrize("name", ["core_set", "lcmd", "max_herding"])
+def test_many_labels_at_once_leave_the_state_that_they_leave_one_by_one(name, monkeypatch):
+    situation = situation_of(images=40, labelled=range(3, 25), kernel=None)
+    gradients = {"gradients": situation.embeddings} if name == "lcmd" else {}
+    situation = replace(situation, **gradients)
+    one_by_one = start(name, situation, count=4, seed=1)
+    monkeypatch.setattr(geometry, "MANY", 5)
+    monkeypatch.setattr(geometry, "BLOCK", 7)
+    at_once = start(name, situation, count=4, seed=1)
+    assert at_once.nearest.tolist() == pytest.approx(one_by_one.nearest.tolist(), abs=1e-9)
+    if name == "lcmd":
+        assert torch.equal(at_once.cluster, one_by_one.cluster)
+        assert at_once.centres == one_by_one.centres == 22
+    left = situation.candidates.clone()
+    for _ in range(4):
+        (row, _), (other, _) = at_once.choose(left), one_by_one.choose(left)
+        assert row == other
+        at_once.label_(row)
+        one_by_one.label_(row)
+        left[row] = False
