@@ -30,6 +30,7 @@ TASKS = {
     Job.Kind.PREPARE: "annotator.tasks.prepare_project",
     Job.Kind.TRAIN: "annotator.tasks.train_network",
     Job.Kind.COMPARE: "annotator.tasks.compare_strategies",
+    Job.Kind.ARRAYS: "annotator.tasks.compute_arrays",
 }
 PROGRESS_SECONDS = 1.0
 PULSE_SECONDS = 5.0

@@ -31,6 +31,13 @@ def compare_strategies(job_id: int) -> None:
     compare(job_id)
 
 
+@shared_task(name="annotator.tasks.compute_arrays")
+def compute_arrays(job_id: int) -> None:
+    from annotator.learner import compute
+
+    compute(job_id)
+
+
 @shared_task(name="annotator.tasks.import_images")
 def import_images(job_id: int) -> None:
     from annotator.importing.jobs import run_import

@@ -17,6 +17,7 @@ from annotator.views import (
     progress,
     projects,
     reserve,
+    strategies,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -94,6 +95,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("projects/<slug:slug>/progress/data/", progress.project_progress_data, name="project-progress-data"),
     path("projects/<slug:slug>/progress/target/", progress.project_target, name="project-target"),
     path("projects/<slug:slug>/progress/jobs/", progress.project_progress_jobs, name="project-progress-jobs"),
+    # views/strategies.py
+    path("strategies/", strategies.strategies, name="strategies"),
     # views/comparisons.py
     path("projects/<slug:slug>/comparisons/", comparisons.project_comparisons, name="project-comparisons"),
     path("projects/<slug:slug>/comparisons/<int:job_id>/", comparisons.project_comparison, name="project-comparison"),

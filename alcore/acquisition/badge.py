@@ -43,5 +43,9 @@ class Badge:
         self.nearest = torch.minimum(self.nearest, distances) if self.chosen else distances
         self.chosen += 1
 
+    def standing(self) -> Tensor:  # (N,)
+        """Squared distances to the nearest image chosen."""
+        return self.nearest
+
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + self.chosen)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from alcore.acquisition import geometry
 from alcore.acquisition.geometry import Embedded
 from alcore.acquisition.selector import best_of
 
@@ -20,6 +21,9 @@ class CoreSet:
     def __init__(self, embeddings: Tensor, labelled: Sequence[int] = ()) -> None:  # (N, D)
         self.geometry = Embedded(embeddings)
         self.nearest = torch.full_like(self.geometry.embeddings[:, 0], torch.inf)
+        if len(labelled) > geometry.MANY:
+            self.nearest, _ = self.geometry.nearest_of(labelled)
+            return
         for row in labelled:
             self.label_(row)
 
@@ -33,3 +37,7 @@ class CoreSet:
     def label_(self, row: int) -> None:
         """One more centre."""
         self.nearest = torch.minimum(self.nearest, self.geometry.squared_distances(row))
+
+    def standing(self) -> Tensor:  # (N,)
+        """Squared distances to the nearest label."""
+        return self.nearest

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from alcore.acquisition.answers import AnswerMeans
 from alcore.acquisition.ranking import checked_candidates, of_candidates
-from alcore.acquisition.scanning import check_classes, scan
+from alcore.acquisition.scanning import Moment, check_classes, scan
 from alcore.acquisition.uncertainty import project_simplex
 from alcore.datasets import Progress
-from alcore.posterior import Posterior
+from alcore.posterior import Covariance, Posterior
 
 
 def expected_surprise(posterior: Posterior) -> Tensor:  # (N,)
@@ -18,9 +18,12 @@ def expected_surprise(posterior: Posterior) -> Tensor:  # (N,)
 
     Classes: sum_c p_c ||e_c - mean||, p the mean projected on the simplex. Regression: Gaussian with variance kappa.
     """
-    mean = posterior.mean
-    if posterior.classes == 1:
-        return (2 / math.pi * posterior.covariance().noisy_variance).sqrt()
+    return _expected_surprise(posterior.mean, posterior.covariance())
+
+
+def _expected_surprise(mean: Tensor, covariance: Covariance) -> Tensor:  # (N, K) -> (N,)
+    if mean.shape[1] == 1:
+        return (2 / math.pi * covariance.noisy_variance).sqrt()
     norms = (1 - 2 * mean + mean.square().sum(1, keepdim=True)).clamp_min_(0).sqrt_()
     return (project_simplex(mean) * norms).sum(1)
 
@@ -37,17 +40,29 @@ def emoc_scores(
     candidate. Raises CandidateError. Source: Freytag, Rodner, Denzler 2014, Selecting influential examples: active
     learning with expected model output changes, equation 4.
     """
-    surprise = expected_surprise(posterior)
-    if posterior.form == "frobenius":
-        candidates = checked_candidates(candidates, posterior, top=1)
-        covariance = posterior.covariance()
+    return emoc_scores_at(Moment.now(posterior), candidates, progress=progress)[0]
+
+
+def emoc_scores_at(
+    moment: Moment,
+    candidates: Tensor,  # (N,) bool
+    *,
+    progress: Progress | None = None,
+) -> Tensor:  # (len(answers), N)
+    """The same under each answer of the moment: only the surprise depends on it. Raises CandidateError."""
+    covariance, everyone = moment.covariance, torch.arange(moment.posterior.size, device=candidates.device)
+    surprises = torch.stack(
+        [_expected_surprise(moment.means.of(answer, everyone), covariance) for answer in moment.answers]
+    )
+    if moment.posterior.form == "frobenius":
+        candidates = checked_candidates(candidates, moment.posterior, top=1)
         reach = covariance.square_sums().sqrt_() / covariance.noisy_variance
-        return of_candidates(reach * surprise, candidates)
+        return torch.stack([of_candidates(reach * surprise, candidates) for surprise in surprises])
 
     def score(rows: Tensor, shifts: Tensor) -> Tensor:
-        return shifts.abs().sum(0) * surprise[rows]
+        return shifts.abs().sum(0) * surprises[:, rows]
 
-    return scan(posterior, candidates, score, progress=progress)
+    return scan(moment, candidates, score, progress=progress)
 
 
 def error_reduction_scores(
@@ -63,6 +78,20 @@ def error_reduction_scores(
     O(N K) a candidate beside its column. Raises CriterionError for fewer than two classes, CandidateError.
     Source: Roy and McCallum 2001, Toward optimal active learning through sampling estimation of error reduction.
     """
+    return error_reduction_scores_at(Moment.now(posterior), candidates, progress=progress)[0]
+
+
+def error_reduction_scores_at(
+    moment: Moment,
+    candidates: Tensor,  # (N,) bool
+    *,
+    progress: Progress | None = None,
+) -> Tensor:  # (len(answers), N)
+    """The same with the covariance of the moment, and for all its answers the means as they are.
+
+    With the means of each answer it would cost K times as much. Raises CriterionError, CandidateError.
+    """
+    posterior = moment.posterior
     check_classes(posterior, criterion="expected error reduction")
     error_now = _errors(posterior.mean.amax(1))
 
@@ -71,7 +100,7 @@ def error_reduction_scores(
         after = torch.stack([_expected_error(posterior, *row) for row in zip(rows, shifts.t(), likely, strict=True)])
         return error_now - after
 
-    return scan(posterior, candidates, score, progress=progress)
+    return scan(moment, candidates, score, progress=progress)
 
 
 def _expected_error(posterior: Posterior, row: Tensor, gain: Tensor, likely: Tensor) -> Tensor:

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from alcore.acquisition.answers import AnswerMeans
 from alcore.acquisition.ranking import describe
-from alcore.acquisition.scanning import check_classes, scan
+from alcore.acquisition.scanning import Moment, check_classes, scan
 from alcore.datasets import Progress
 from alcore.posterior import Posterior
 
@@ -21,11 +20,28 @@ def flip_scores(
     Raises CriterionError for fewer than two classes, CandidateError. Source: what the released code of Mohamadi, Bae,
     Sutherland 2022, arXiv 2206.12569, ranks by.
     """
-    check_classes(posterior, criterion="flips")
-    means = AnswerMeans(posterior.mean)
+    return flip_scores_at(Moment.now(posterior), candidates, progress=progress)[0]
+
+
+def flip_scores_at(
+    moment: Moment,
+    candidates: Tensor,  # (N,) bool
+    *,
+    progress: Progress | None = None,
+) -> Tensor:  # (len(answers), N)
+    """The same under each answer of the moment. Raises CriterionError, CandidateError."""
+    check_classes(moment.posterior, criterion="flips")
 
     def score(rows: Tensor, shifts: Tensor) -> Tensor:
-        entries = describe(rows, torch.zeros(len(rows)), answer=None, means=means, shifts=shifts)
-        return torch.tensor([float(entry.flipped or 0) for entry in entries]).to(shifts)
+        unscored = torch.zeros(len(rows))
+        return torch.tensor(
+            [
+                [
+                    float(entry.flipped or 0)
+                    for entry in describe(rows, unscored, answer=answer, means=moment.means, shifts=shifts)
+                ]
+                for answer in moment.answers
+            ]
+        ).to(shifts)
 
-    return scan(posterior, candidates, score, progress=progress)
+    return scan(moment, candidates, score, progress=progress)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from alcore.acquisition.geometry import Geometry
+from alcore.acquisition import geometry as geometries
+from alcore.acquisition.geometry import Embedded, Geometry
 from alcore.acquisition.selector import best_of
 
 
@@ -22,6 +23,10 @@ class LargestClusterMaximumDistance:
         self.nearest = geometry.squared_norms()
         self.cluster = torch.zeros(len(geometry), dtype=torch.int64)
         self.centres = 0
+        if isinstance(geometry, Embedded) and len(labelled) > geometries.MANY:
+            self.nearest, self.cluster = geometry.nearest_of(labelled)
+            self.centres = len(labelled)
+            return
         for row in labelled:
             self.label_(row)
 
@@ -39,3 +44,7 @@ class LargestClusterMaximumDistance:
         self.nearest = torch.where(closer, distances, self.nearest)
         self.cluster[closer] = self.centres
         self.centres += 1
+
+    def standing(self) -> Tensor:  # (N,)
+        """Squared distances to the nearest label, whatever the cluster."""
+        return self.nearest

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from alcore.acquisition import geometry
 from alcore.acquisition.geometry import unit_rows
 
 FIRST_BLOCK, LARGEST_BLOCK = 16, 512  # candidates evaluated at once: few, since the first are likely to win
@@ -35,8 +36,12 @@ class MaxHerding:
         weights = torch.ones_like(self.squares) if weights is None else weights.to(self.squares)
         self.weights = weights / len(weights)
         self.nearest = torch.zeros_like(self.squares)  # similarity to the nearest label
-        for row in labelled:
-            self.label_(row)
+        if len(labelled) > geometry.MANY:
+            for rows in torch.split(torch.tensor(list(labelled)), LARGEST_BLOCK):
+                self.nearest = torch.maximum(self.nearest, self._similarities(rows).amax(1))
+        else:
+            for row in labelled:
+                self.label_(row)
         self.bounds = torch.full_like(self.squares, torch.inf)
 
     def choose(self, candidates: Tensor) -> tuple[int, float]:
@@ -55,6 +60,10 @@ class MaxHerding:
     def label_(self, row: int) -> None:
         """What is more similar to this image than to any label so far is covered better."""
         self.nearest = torch.maximum(self.nearest, self._similarities(torch.tensor([row]))[:, 0])
+
+    def standing(self) -> Tensor:  # (N,)
+        """The gains as they were last computed, from above."""
+        return self.bounds
 
     def _tied(self, exact: Tensor) -> Tensor:  # (N,) -> ()
         """From here on gains are equal: copies of an image differ by the rounding of a matrix product."""

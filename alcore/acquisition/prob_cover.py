@@ -41,6 +41,10 @@ class ProbCover:
             self.degrees -= self._lines(newly[at : at + BLOCK]).sum(0)
         self.covered[newly] = True
 
+    def standing(self) -> Tensor:  # (N,)
+        """How many images each would newly cover."""
+        return torch.from_numpy(self.degrees).double()
+
     def _lines(self, rows: int | slice | np.ndarray) -> np.ndarray:
         return np.unpackbits(self.graph[rows], axis=-1, count=len(self.covered)).astype(bool)
 

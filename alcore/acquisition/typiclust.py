@@ -50,6 +50,10 @@ class TypiClust:
         """Its cluster has one label more."""
         self.labels[self.cluster[row]] += 1
 
+    def standing(self) -> Tensor:  # (N,)
+        """The rank of each image's cluster: the fewest labels first, then the most images."""
+        return (self.sizes.double() - self.labels.double() * (len(self.cluster) + 1))[self.cluster]
+
     def _typicality(self, cluster: int) -> Tensor:  # (members,)
         members = self.embeddings[self.cluster == cluster]
         neighbours = min(NEIGHBOURS, len(members) - 1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from alcore.acquisition.ranking import checked_candidates, of_candidates
-from alcore.acquisition.scanning import scan
+from alcore.acquisition.scanning import Moment, scan
 from alcore.datasets import Progress
 from alcore.posterior import Posterior
 
@@ -18,9 +18,17 @@ def variance_reduction_scores(
     Exact for the whole pool at once in both forms; -inf where there is no candidate. Raises CandidateError.
     Source: Cohn, Ghahramani, Jordan 1996, Active learning with statistical models, equation 14.
     """
-    candidates = checked_candidates(candidates, posterior, top=1)
-    covariance = posterior.covariance()
-    return of_candidates(covariance.square_sums() / covariance.noisy_variance, candidates)
+    return variance_reduction_scores_at(Moment.now(posterior), candidates)[0]
+
+
+def variance_reduction_scores_at(
+    moment: Moment,
+    candidates: Tensor,  # (N,) bool
+) -> Tensor:  # (len(answers), N)
+    """The same at any moment; no answer changes it. Raises CandidateError."""
+    candidates = checked_candidates(candidates, moment.posterior, top=1)
+    covariance = moment.covariance
+    return moment.same(of_candidates(covariance.square_sums() / covariance.noisy_variance, candidates))
 
 
 def epig_scores(
@@ -35,10 +43,20 @@ def epig_scores(
     where there is no candidate. Raises CandidateError.
     Source: Bickford Smith et al. 2023, Prediction-oriented Bayesian active learning, arXiv 2304.08151, equation 5.
     """
-    kappa = posterior.covariance().noisy_variance
+    return epig_scores_at(Moment.now(posterior), candidates, progress=progress)[0]
+
+
+def epig_scores_at(
+    moment: Moment,
+    candidates: Tensor,  # (N,) bool
+    *,
+    progress: Progress | None = None,
+) -> Tensor:  # (len(answers), N)
+    """The same at any moment; no answer changes it. Raises CandidateError."""
+    kappa = moment.covariance.noisy_variance
 
     def score(rows: Tensor, shifts: Tensor) -> Tensor:
         shared = shifts.square() * kappa[rows] / kappa[:, None]  # the squared correlation of the two labels
         return -0.5 * torch.log1p(-shared.clamp_max(1 - 1e-6)).mean(0)
 
-    return scan(posterior, candidates, score, progress=progress)
+    return scan(moment, candidates, score, progress=progress)

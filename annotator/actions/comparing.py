@@ -5,7 +5,7 @@ from django.db import transaction
 
 from annotator import jobs
 from annotator.models import Job, Project
-from annotator.models.contenders import Contender
+from annotator.models.strategies import CLASSES, named
 from annotator.queries import comparisons
 
 FEWEST_SEEDS, MOST_SEEDS = 2, 20
@@ -19,10 +19,10 @@ class ComparisonError(ValueError):
 def compare_strategies(*, project: Project, user: User, strategies: list[str], seeds: int) -> Job:
     """Ask for a comparison, one at a time in a project. Raises ComparisonError."""
     project = Project.objects.select_for_update().get(pk=project.pk)  # two clicks at once make one comparison
-    chosen = list(dict.fromkeys(strategies))
-    unknown = [name for name in chosen if name not in Contender.values]
+    chosen = list(dict.fromkeys(named(name) for name in strategies))
+    unknown = [name for name in chosen if name not in CLASSES]
     if unknown:
-        raise ComparisonError(f"There is no strategy “{unknown[0]}”; there are {', '.join(Contender.values)}.")
+        raise ComparisonError(f"There is no strategy “{unknown[0]}”; there are {', '.join(CLASSES)}.")
     if len(chosen) < 2:
         raise ComparisonError("Choose two strategies or more.")
     if not FEWEST_SEEDS <= seeds <= MOST_SEEDS:

@@ -13,10 +13,12 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from annotator import jobs
 from annotator.actions.preparing import prepare_new_classes, prepare_other_network
 from annotator.actions.sending import send_task
 from annotator.models import Job, LabelClass, Membership, Project
 from annotator.models.scale import ScaleError
+from annotator.queries.strategies import arrays_wanted
 
 # Addresses that are pages of their own: /projects/new/.
 RESERVED_SLUGS = frozenset({"new"})
@@ -233,6 +235,9 @@ def update_settings(*, project: Project, **settings: object) -> Project:
         setattr(project, field, value)
     check_strategy(project)
     save_checked(project)
+    options = arrays_wanted(project, again=True)
+    if options is not None:
+        jobs.start(project, Job.Kind.ARRAYS, options=options)
     send_task("annotator.tasks.absorb_labels", project.pk)
     return project
 

@@ -16,7 +16,7 @@ from annotator.api.requests import ApiView
 from annotator.api.serializers import ErrorBody
 from annotator.api.views import replies
 from annotator.models import Job
-from annotator.models.contenders import Contender
+from annotator.models.strategies import CLASSES, OLDER_NAMES
 from annotator.queries import comparisons as queries
 
 REPETITIONS = 5
@@ -30,7 +30,12 @@ class RefusedComparisonError(APIException):
 
 
 class ComparisonRequest(rest.Serializer[Any]):
-    strategies = rest.ListField(child=rest.ChoiceField(choices=Contender.values), min_length=2, max_length=50)
+    strategies = rest.ListField(
+        child=rest.ChoiceField(choices=[*(one.value for one in CLASSES), *OLDER_NAMES]),
+        min_length=2,
+        max_length=50,
+        help_text="The names that projects have for them; lookahead-linear is an older one of lookahead.",
+    )
     seeds = rest.IntegerField(
         min_value=FEWEST_SEEDS, max_value=MOST_SEEDS, default=REPETITIONS, help_text="Repetitions."
     )

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from annotator.importing.addresses import LONGEST_URL
 from annotator.models import AnnotationSession, Image, Job, LabelClass, Query
 from annotator.models.answer import MAX_COMMENT, MAX_SECONDS, Answer
+from annotator.models.strategies import Strategy
 from annotator.queries.cards import Card
 
 LARGEST_INDEX = 999_999
@@ -143,7 +144,10 @@ class ProjectBody(serializers.Serializer[Any]):
     name = serializers.CharField(source="project.name")
     guidelines = serializers.CharField(source="project.guidelines", allow_blank=True)
     label_type = serializers.CharField(source="project.label_type")
-    strategy = serializers.CharField(source="project.strategy")
+    strategy = serializers.ChoiceField(
+        source="project.strategy", choices=Strategy.choices, help_text="How the next image is chosen."
+    )
+    strategy_title = serializers.CharField(source="project.get_strategy_display")
     network = serializers.CharField(source="project.network")
     overlap = serializers.IntegerField(source="project.overlap", help_text="How many people label each image.")
     hide_predictions = serializers.BooleanField(source="project.hide_predictions")

@@ -14,9 +14,12 @@ from rest_framework.response import Response
 
 from annotator import access, metrics
 from annotator.actions import accounts, labelling, leasing
+from annotator.actions.projects import ProjectError, update_settings
 from annotator.api import serializers
+from annotator.api.changes import ProjectChange, RefusedChangeError
 from annotator.api.requests import ApiView
 from annotator.importing.thumbnails import THUMBNAIL_SIZES
+from annotator.models.strategies import named
 from annotator.queries import images, progress, projects
 from annotator.queries import labelling as labelling_queries
 from annotator.queries.cards import Card, EmptyState, build_card
@@ -59,7 +62,26 @@ class ProjectView(ApiView):
     )
     def get(self, request: Request, slug: str) -> Response:
         """Describe a project: its classes, its settings and how far it is."""
-        found = access.for_member(request.user, slug)
+        return self.describe(access.for_member(request.user, slug))
+
+    @extend_schema(
+        operation_id="change_project",
+        summary="Choose how the next image is chosen",
+        request=ProjectChange,
+        responses=replies(200, serializers.ProjectBody, {422: serializers.ErrorBody}),
+    )
+    def patch(self, request: Request, slug: str) -> Response:
+        """Change the strategy; for admins of the project. People who label go on with the next image."""
+        found = access.for_admin(request.user, slug)
+        asked = ProjectChange(data=request.data)
+        asked.is_valid(raise_exception=True)
+        try:
+            update_settings(project=found.project, strategy=named(asked.validated_data["strategy"]))
+        except ProjectError as error:
+            raise RefusedChangeError(str(error)) from error
+        return self.describe(found)
+
+    def describe(self, found: access.ProjectAccess) -> Response:
         content = {
             "project": found.project,
             "role": found.membership.role,

@@ -1,25 +1,17 @@
 """Which strategies to compare, and how often."""
 
-from typing import cast
-
 from django import forms
 from django.http import QueryDict
 
 from annotator.models import Project
-from annotator.models.contenders import Contender
-
-OF_THE_PROJECT = {
-    Project.Strategy.LOOKAHEAD: Contender.LOOKAHEAD,
-    Project.Strategy.MARGIN: Contender.MARGIN,
-    Project.Strategy.ENTROPY: Contender.ENTROPY,
-}
+from annotator.models.strategies import CLASSES
 
 
 class ComparisonForm(forms.Form):
     """Strategies and repetitions; the action knows their limits."""
 
     strategies = forms.MultipleChoiceField(
-        choices=Contender.choices,
+        choices=[(one.value, one.label) for one in CLASSES],
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Choose two strategies or more."},
     )
@@ -32,5 +24,5 @@ class ComparisonForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, project: Project) -> None:
         super().__init__(data)
-        own = OF_THE_PROJECT.get(cast(Project.Strategy, project.strategy), Contender.LOOKAHEAD)
-        self.initial["strategies"] = [*dict.fromkeys([Contender.LOOKAHEAD, own, Contender.MARGIN, Contender.RANDOM])]
+        usual = [Project.Strategy.LOOKAHEAD, project.strategy, Project.Strategy.MARGIN, Project.Strategy.RANDOM]
+        self.initial["strategies"] = list(dict.fromkeys(usual))

@@ -13,16 +13,22 @@ from django.utils.datastructures import MultiValueDict
 
 from annotator.models import LabelClass, Membership, Project
 from annotator.models.scale import Scale, ScaleError
+from annotator.models.strategies import GROUPS, Strategy, explanation
 
 CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
-STRATEGY_HELP = (
-    "Look-ahead: the image whose label would change the most predictions. Margin: an image between two classes. "
-    "Entropy: the image the model is least sure about. Random: any image, for comparison."
-)
-NUMBER_STRATEGY_HELP = (
-    "Look-ahead: the image whose number would make the model surest of all images. Largest variance: the image the "
-    "model is least sure about. Random: any image, for comparison."
-)
+
+
+def offer_strategies(form: forms.ModelForm, allowed: Sequence[Strategy], *, numbers: bool) -> None:  # type: ignore[type-arg]
+    """Offer these strategies in their groups; the script puts what the chosen one asks for below."""
+    field = cast(forms.ChoiceField, form.fields["strategy"])
+    field.choices = [
+        (group, [(one.value, one.label) for one in members if one in allowed])
+        for group, members in GROUPS.items()
+        if set(members) & set(allowed)
+    ]
+    chosen = Strategy(form.initial.get("strategy") or Strategy.LOOKAHEAD)
+    field.help_text = explanation(chosen, numbers=numbers)
+    field.widget.attrs["data-explanations"] = json.dumps({one: explanation(one, numbers=numbers) for one in allowed})
 
 
 class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
@@ -47,7 +53,6 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
         }
         help_texts = {
             "guidelines": "Shown to annotators with the key H: what belongs to each class, what to do in doubt.",
-            "strategy": STRATEGY_HELP,
             "training_strength": "How far training moves the network. Medium suits most pools.",
             "overlap": "More than 1 has several people label the same image.",
             "hide_predictions": "Predictions save time, and they bias people.",
@@ -64,10 +69,8 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
 
     def fit_to_labels(self, project: Project) -> None:
         """Offer the orders that there are for its labels."""
-        allowed = Project.STRATEGIES[Project.LabelType(project.label_type)]
-        cast(forms.ChoiceField, self.fields["strategy"]).choices = [(one.value, one.label) for one in allowed]
+        offer_strategies(self, Project.STRATEGIES[Project.LabelType(project.label_type)], numbers=project.is_regression)
         if project.is_regression:
-            self.fields["strategy"].help_text = NUMBER_STRATEGY_HELP
             self.fields["overlap"].help_text = "More than 1 has several people label the same image: their mean counts."
 
     def clean_audit_share(self) -> float:
@@ -234,7 +237,6 @@ class ProjectForm(SettingsForm):
             **NETWORK_HELP,
             **SCALE_HELP,
             "label_type": "A class is one of several names; a number is an angle, an age, a count, on a slider.",
-            "strategy": f"{STRATEGY_HELP} For numbers, besides look-ahead and random: largest variance.",
         }
         widgets = {**SettingsForm.Meta.widgets, **number_widgets()}
 
@@ -246,6 +248,7 @@ class ProjectForm(SettingsForm):
         super().__init__(data)
         self.files = files or MultiValueDict()
         self.initial["step"] = 1
+        offer_strategies(self, tuple(Project.Strategy), numbers=False)
         orders = {kind.value: [one.value for one in allowed] for kind, allowed in Project.STRATEGIES.items()}
         self.fields["label_type"].required = False
         self.fields["label_type"].widget.attrs["data-orders"] = json.dumps(orders)

@@ -2,9 +2,10 @@
 
 from annotator.learner.absorbing import absorb
 from annotator.learner.comparing import compare
+from annotator.learner.computing import compute
 from annotator.learner.preparing import prepare
 from annotator.learner.sweeping import sweep
 from annotator.learner.training import train
 from annotator.learner.turns import ask
 
-__all__ = ["absorb", "ask", "compare", "prepare", "sweep", "train"]
+__all__ = ["absorb", "ask", "compare", "compute", "prepare", "sweep", "train"]

@@ -10,7 +10,18 @@ from django.utils import timezone
 
 from alcore.store import StoreError
 from annotator import jobs, metrics
-from annotator.learner import audit, conditioning, outlook, ownership, ranking, reading, regularizing, scheduling
+from annotator.learner import (
+    audit,
+    computing,
+    conditioning,
+    ordering,
+    outlook,
+    ownership,
+    ranking,
+    reading,
+    regularizing,
+    scheduling,
+)
 from annotator.learner.files import delete_files, delete_strays, resolve
 from annotator.learner.holding import SEEN, STATES, TooLargeError, bytes_of, forget, make_room, remember
 from annotator.learner.likeness import mark_alike
@@ -22,6 +33,15 @@ from annotator.models import Job, Linearization, NetworkVersion, Ownership, Proj
 log = logging.getLogger(__name__)
 
 UNDO_SECONDS = 60
+# What a pass finds out; that of a file is named when it is written, and part_files are the training worker's.
+FOUND = (
+    "label_count",
+    "leave_one_out_accuracy",
+    "leave_one_out_error",
+    "outlook",
+    "relative_ridge",
+    "ridge_label_ids",
+)
 WRITE_SECONDS = 0.15  # rankings are written as soon as they are that old
 
 
@@ -61,6 +81,7 @@ def _absorb(project: Project, claim: Claim, seconds: float) -> bool:
         return True
     SEEN[project.pk] = (len(held.known), frozenset(lease.pk for lease in leases))
     scheduling.train_when_due(project, held)
+    computing.compute_when_missing(project, held)
     return False
 
 
@@ -107,6 +128,7 @@ def _held(project: Project, claim: Claim) -> ProjectState | None:
     if held is not None and _same(held.linearization, linearization):
         if project.is_regression:  # as long as there are no labels its scale may change
             held.targets = targets_of(project)
+        held.linearization.part_files = linearization.part_files  # the training worker may have added to them
         return held
     STATES.pop(project.pk, None)
     make_room(linearization)
@@ -138,7 +160,7 @@ def _linearize_again(project: Project, claim: Claim, unusable: Linearization, er
     words = f"The model's arrays could not be used ({error}): they are made again."
     with owned(claim):
         Linearization.objects.filter(pk=unusable.pk).update(
-            state=Linearization.State.FAILED, features_file="", posterior_file=""
+            state=Linearization.State.FAILED, features_file="", posterior_file="", part_files={}
         )
         if failed.count() >= settings.JOB_ATTEMPTS:
             NetworkVersion.objects.filter(pk=unusable.network_version_id, number__gte=1).update(
@@ -163,6 +185,7 @@ def _swap(project: Project, claim: Claim, waiting: Linearization) -> ProjectStat
     conditioning.hold_leases(fresh, {lease.image.row for lease in leases})
     regularizing.measure(fresh, force=True)
     outlook.foresee(fresh, project)
+    ordering.settle(fresh, project)
     prepared = ranking.prepare_all(fresh, project, ranking.wanted(fresh, project, leases))
     present = ranking.prepare_present(fresh, project)
     _checkpoint(project, fresh)
@@ -177,9 +200,10 @@ def _make_live(project: Project, fresh: ProjectState, prepared: list[ranking.Pre
     others = Linearization.objects.filter(project=project, state__in=states).exclude(pk=fresh.linearization.pk)
     with owned(fresh.claim, memory_bytes=bytes_of(fresh), problem=""):
         old = list(others)
-        others.update(state=Linearization.State.RETIRED, retired_at=now, features_file="", posterior_file="")
+        retired = {"state": Linearization.State.RETIRED, "retired_at": now}
+        others.update(**retired, features_file="", posterior_file="", part_files={})
         fresh.linearization.state, fresh.linearization.live_at = Linearization.State.LIVE, now
-        fresh.linearization.save()
+        fresh.linearization.save(update_fields=["state", "live_at", "posterior_file", *FOUND])
         Ranking.objects.filter(project=project).delete()
         _write(project, fresh, prepared)
     delete_files(old)
@@ -194,6 +218,7 @@ def _pass(project: Project, held: ProjectState, begin: float, seconds: float) ->
     conditioning.read_unread(held, project)
     leases = reading.live_leases(project)
     conditioning.hold_leases(held, {lease.image.row for lease in leases})
+    ordering.settle(held, project)
     fingerprint = _fingerprint(project, held, leases)
     if fingerprint == held.written:
         return leases
@@ -213,8 +238,7 @@ def _pass(project: Project, held: ProjectState, begin: float, seconds: float) ->
 
 def _store(project: Project, held: ProjectState, present: ranking.Prepared, begin: float) -> None:
     """Write what a pass found, and now and then a checkpoint: the file first, then the row that says it counts."""
-    fields = ["label_count", "leave_one_out_accuracy", "leave_one_out_error", "outlook"]
-    fields += ["relative_ridge", "ridge_label_ids"]
+    fields = [*FOUND]
     old = held.linearization.posterior_file
     if len(held.known) - held.saved_at >= CHECKPOINT_EVERY and _checkpoint(project, held):
         fields.append("posterior_file")
@@ -247,8 +271,8 @@ def _prepare_leases(
     """
     stale = {lease.image_id for lease in leases if held.prepared.get(lease.image_id) != fingerprint}
     wanted = ranking.wanted(held, project, leases, among=stale)
-    if ranking.is_shared(project, wanted):
-        _write_rankings(project, held, ranking.prepare_together(held, project, wanted), fingerprint)
+    if ranking.is_shared(held, wanted):
+        _write_rankings(project, held, ranking.prepare_together(held, wanted), fingerprint)
         return True
     ready: list[ranking.Prepared] = []
     written_at = time.monotonic()
@@ -265,16 +289,16 @@ def _prepare_leases(
 
 
 def _write_rankings(project: Project, held: ProjectState, ready: list[ranking.Prepared], fingerprint: object) -> None:
-    _mark(project, held, ready)
+    _mark(held, ready)
     if ready:
         with owned(held.claim):
-            ranking.write(project, held.linearization, ready, held.known_ranges())
+            ranking.write(project, held, ready, held.known_ranges())
     held.prepared.update({one.image_id: fingerprint for one in ready if one.image_id is not None})
 
 
-def _mark(project: Project, held: ProjectState, ready: list[ranking.Prepared]) -> None:
+def _mark(held: ProjectState, ready: list[ranking.Prepared]) -> None:
     """Say in each entry which images are like it; where the order is random on purpose it stays that."""
-    if not ready or project.strategy == Project.Strategy.RANDOM:
+    if not ready or held.strategy == Project.Strategy.RANDOM:
         return
     ranked = {
         one.image_id: [entry for key in one.answers if key != "cold_start" for entry in one.answers[key]]
@@ -294,7 +318,7 @@ def _fingerprint(project: Project, held: ProjectState, leases: list[Query]) -> o
         frozenset(lease.pk for lease in leases),
         len(held.known),
         held.linearization.pk,
-        project.strategy,
+        held.strategy,
         project.overlap,
         project.scale,
         held.deleted,
@@ -302,9 +326,9 @@ def _fingerprint(project: Project, held: ProjectState, leases: list[Query]) -> o
 
 
 def _write(project: Project, held: ProjectState, prepared: list[ranking.Prepared]) -> None:
-    _mark(project, held, prepared)
+    _mark(held, prepared)
     known_ids = held.known_ranges()
-    ranking.write(project, held.linearization, prepared, known_ids)
+    ranking.write(project, held, prepared, known_ids)
     audit.refresh(held, project, known_ids=known_ids)
 
 

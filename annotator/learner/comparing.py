@@ -15,6 +15,7 @@ from alcore.training import TrainingDivergedError
 from alcore.verdict import Pair, mean_areas, mean_curves, pairs, recommend
 from annotator import jobs
 from annotator.learner.files import folder
+from annotator.learner.naming import registry_name
 from annotator.learner.simulating import LabelledPool, NoClassesError, TooFewLabelsError, labelled_pool
 from annotator.media import MediaStoreError
 from annotator.models import Job
@@ -44,7 +45,7 @@ def compare(job_id: int) -> None:
 def _compare(job: Job, progress: jobs.Progress) -> str:
     if jobs.others_wait(job):
         raise jobs.MakeWayError
-    contenders = tuple(Contender.named(name) for name in job.options["strategies"])
+    contenders = tuple(Contender.named(registry_name(name)) for name in job.options["strategies"])
     labels = job.options["labels"]
     pool = labelled_pool(job.project, at_least=labels + 2, progress=progress.part(0.0, SHARE_OF_READING))
     plan = Plan(contenders, seeds=job.options["seeds"], labels=labels, held_out=job.options["held_out"])

@@ -35,7 +35,8 @@ def relative(path: Path) -> str:
 def delete_files(linearizations: Iterable[Linearization]) -> None:
     """Delete the arrays of linearisations that are no longer used; their rows stay as history."""
     for linearization in linearizations:
-        for name in filter(None, (linearization.features_file, linearization.posterior_file)):
+        arrays = (linearization.features_file, linearization.posterior_file, *linearization.part_files.values())
+        for name in filter(None, arrays):
             resolve(name).unlink(missing_ok=True)
 
 
@@ -44,6 +45,8 @@ def delete_strays(project: Project) -> None:
     named: set[str] = set()
     for names in Linearization.objects.filter(project=project).values_list("features_file", "posterior_file"):
         named.update(names)
+    for parts in Linearization.objects.filter(project=project).values_list("part_files", flat=True):
+        named.update(parts.values())
     named.update(NetworkVersion.objects.filter(project=project).values_list("weights_file", flat=True))
     activations = sorted(folder(project).glob(f"{ACTIVATIONS}*"), key=lambda path: path.stat().st_mtime)
     named.update(relative(path) for path in activations[-1:])

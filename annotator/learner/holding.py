@@ -15,6 +15,7 @@ from uuid import UUID
 import torch
 from django.conf import settings
 
+from annotator.learner.parts import size_of
 from annotator.learner.state import ProjectState
 from annotator.learner.targets import targets_of
 from annotator.models import Linearization
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 SHARE_OF_MEMORY = 0.6  # of the machine's or the container's, where no limit is set
 MEGABYTE = 1024**2
 FLOAT32, FLOAT64 = 4, 8
+ORDERS = ("annotator.learner.selecting", "annotator.learner.standing")  # what keeps arrays for a strategy
+OF_PARTS = 3  # times their files: a strategy keeps them, and again in double precision
 STATES: OrderedDict[int, ProjectState] = OrderedDict()  # by project, the coldest first
 SEEN: dict[int, tuple[int, frozenset[UUID]]] = {}  # annotations and leases at the last pass, by project
 EVICTIONS = 0
@@ -86,7 +89,7 @@ def _tensors(held: Any) -> Iterator[torch.Tensor]:
     for value in list(vars(held).values()):
         if isinstance(value, torch.Tensor):
             yield value
-        elif type(value).__module__.startswith("alcore."):
+        elif type(value).__module__.startswith(("alcore.", *ORDERS)):
             yield from _tensors(value)
 
 
@@ -94,6 +97,7 @@ def expected_bytes(linearization: Linearization) -> int:
     """Return what a linearisation's arrays will take once it is held: known before anything is read."""
     images, width = linearization.image_count, linearization.sketch_size
     outputs = 2 * images * targets_of(linearization.project).outputs * FLOAT32
+    outputs += OF_PARTS * size_of(linearization.part_files.values())
     if linearization.form == "pairwise":
         return outputs + 2 * images * images * FLOAT32
     return outputs + images * (width + 2) * FLOAT32 + 3 * width * width * FLOAT64

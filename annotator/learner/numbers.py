@@ -20,9 +20,9 @@ Answers = dict[str, list[Entry]]
 SLOPE_DECIMALS = 9
 
 
-def scores_now(state: ProjectState, project: Project, pending: Sequence[int] | None = None) -> torch.Tensor:  # (N,)
+def scores_now(state: ProjectState, pending: Sequence[int] | None = None) -> torch.Tensor:  # (N,)
     """Score every image, these rows (by default all that are out) taken as answered."""
-    return label_free_scores(state.posterior, criterion=CRITERIA[project.strategy], pending=pending)
+    return label_free_scores(state.posterior, criterion=CRITERIA[state.strategy], pending=pending)
 
 
 def best_entries(
@@ -67,7 +67,6 @@ def entries(
 def rank_after(
     state: ProjectState,
     targets: NumberTargets,
-    project: Project,
     row: int,
     open_rows: torch.Tensor,  # (N,) bool
     *,
@@ -77,15 +76,14 @@ def rank_after(
     others = [pending for pending in state.posterior.pending if pending != row]
     rest = open_rows.clone()
     rest[row] = False
-    label = best_entries(state, targets, scores_now(state, project, [*others, row]), rest, top=top, after=row)
-    skip = best_entries(state, targets, scores_now(state, project, others), rest, top=top)
+    label = best_entries(state, targets, scores_now(state, [*others, row]), rest, top=top, after=row)
+    skip = best_entries(state, targets, scores_now(state, others), rest, top=top)
     return {"label": label, "skip": skip, "flag": skip}
 
 
 def rank_after_each(
     state: ProjectState,
     targets: NumberTargets,
-    project: Project,
     masks: dict[int, torch.Tensor],  # row -> (N,) bool
     *,
     top: int,
@@ -94,7 +92,7 @@ def rank_after_each(
 
     After a skip the ranking is that of this moment, the row still pending.
     """
-    scores = scores_now(state, project, list(dict.fromkeys([*state.posterior.pending, *masks])))
+    scores = scores_now(state, list(dict.fromkeys([*state.posterior.pending, *masks])))
     found = {}
     for row, open_rows in masks.items():
         rest = open_rows.clone()

@@ -124,7 +124,9 @@ def write_arrays(project: Project, job: Job, arrays: Arrays) -> Path:
     return path
 
 
-def store_linearization(project: Project, version: NetworkVersion, arrays: Arrays, path: Path) -> None:
+def store_linearization(
+    project: Project, version: NetworkVersion, arrays: Arrays, path: Path, *, part_files: dict[str, str] | None = None
+) -> None:
     """Leave the linearisation READY for the learner; call inside a transaction."""
     last = Linearization.objects.filter(project=project, live_at__isnull=False).order_by("-pk").first()
     Linearization.objects.create(
@@ -137,5 +139,6 @@ def store_linearization(project: Project, version: NetworkVersion, arrays: Array
         sketch_size=arrays.manifest.size or 0,
         relative_ridge=last.relative_ridge if last else FIRST_RIDGE,
         features_file=relative(path),
+        part_files=part_files or {},
     )
     send_task("annotator.tasks.absorb_labels", project.pk)

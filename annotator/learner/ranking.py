@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from alcore.acquisition.criteria import SCORES as CRITERIA
+from alcore.acquisition.criteria import rank_by_criterion_after_answers, rank_by_criterion_now
 from alcore.acquisition.crowd import rank_after_many
-from alcore.acquisition.lookahead import AnswerRanking, rank_after_answers, rank_now
+from alcore.acquisition.lookahead import AnswerRanking, Form, rank_after_answers, rank_now
 from alcore.acquisition.random import random_scores
 from alcore.acquisition.ranking import best_rows
 from alcore.acquisition.uncertainty import SCORES as UNCERTAINTY_SCORES
@@ -18,7 +20,7 @@ from annotator.learner.likeness import alike_to_pending, without_alike
 from annotator.learner.numbers import Answers, Entry
 from annotator.learner.state import ProjectState
 from annotator.learner.targets import NumberTargets
-from annotator.models import ColdStart, Image, Linearization, Project, Query, Ranking
+from annotator.models import ColdStart, Image, Project, Query, Ranking
 from annotator.models.id_ranges import Ranges
 
 TOP = 5
@@ -28,6 +30,14 @@ PRESENT_TOP = 50
 PRESENT_REST = 2000  # images behind them, named in order: what a crowd may use up before the next ranking
 COLD_START_TOP = 30
 LATER_PREDICTIONS = 3
+SHARED = (Project.Strategy.LOOKAHEAD, Project.Strategy.MAX_DET)
+# Candidates of a dear criterion times images of the pool: what takes a sixth of a second, for all answers a half.
+WORK = {
+    Project.Strategy.FLIPS.value: 1_200_000,
+    Project.Strategy.ERROR_REDUCTION.value: 600_000,
+    Project.Strategy.EPIG.value: 2_500_000,
+}
+FEWEST_RATED = 32
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def wanted(
     theirs = {lease.image: open_rows.clone() for lease in inside}
     for lease in inside:
         theirs[lease.image][[row for row in answered[lease.session.user_id] if row < len(open_rows)]] = False
-    alike = None if project.strategy == Project.Strategy.RANDOM else alike_to_pending(state)
+    alike = None if state.strategy == Project.Strategy.RANDOM else alike_to_pending(state)
     ranked = Ranking.objects.filter(project=project, image__in=theirs).order_by("updated_at")
     place = {image_id: place for place, image_id in enumerate(ranked.values_list("image_id", flat=True))}
     ordered = sorted(theirs, key=lambda image: place.get(image.pk, -1))
@@ -87,24 +97,23 @@ def wanted(
 
 def prepare_all(state: ProjectState, project: Project, rankings: Sequence[Wanted]) -> list[Prepared]:
     """Make all of these rankings, whatever it takes."""
-    if is_shared(project, rankings):
-        return prepare_together(state, project, rankings)
+    if is_shared(state, rankings):
+        return prepare_together(state, rankings)
     return [prepare_after(state, project, one) for one in rankings]
 
 
-def is_shared(project: Project, rankings: Sequence[Wanted]) -> bool:
+def is_shared(state: ProjectState, rankings: Sequence[Wanted]) -> bool:
     """Say whether so many rankings are wanted that they share their work."""
-    shared = project.is_regression and project.strategy != Project.Strategy.RANDOM
-    return len(rankings) > FEW and (shared or project.strategy == Project.Strategy.LOOKAHEAD)
+    return len(rankings) > FEW and state.strategy in SHARED
 
 
-def prepare_together(state: ProjectState, project: Project, rankings: Sequence[Wanted]) -> list[Prepared]:
+def prepare_together(state: ProjectState, rankings: Sequence[Wanted]) -> list[Prepared]:
     """Rank what follows every answer to many images that are out: they share nearly all of the work."""
     answers: list[int | None] = [*range(state.posterior.classes), None]
     masks = {one.image.row: one.open_rows for one in rankings}
     top = max(one.top for one in rankings)
     if isinstance(state.targets, NumberTargets):
-        after = numbers.rank_after_each(state, state.targets, project, masks, top=top)
+        after = numbers.rank_after_each(state, state.targets, masks, top=top)
         return [Prepared(one.image.pk, after[one.image.row]) for one in rankings]
     found = rank_after_many(state.posterior, list(masks), answers=answers, candidates=masks, top=top)
     prepared = []
@@ -121,8 +130,8 @@ def prepare_after(state: ProjectState, project: Project, ranking: Wanted) -> Pre
     answers: list[int | None] = [*range(state.posterior.classes), None]
     if isinstance(state.targets, NumberTargets):
         return Prepared(image.pk, _numbers_after(state, state.targets, project, ranking))
-    if project.strategy == Project.Strategy.RANDOM:
-        rankings = _random_after(state, project, image.row, answers, open_rows, top)
+    if state.strategy == Project.Strategy.RANDOM or state.order is not None:
+        rankings = _one_order_after(state, project, image.row, answers, open_rows, top)
     else:
         ranked = _rank_after(state, project, image.row, answers, open_rows, top)
         rankings = {answer: _entries(state, ranking) for answer, ranking in ranked.items()}
@@ -142,23 +151,38 @@ def _order_now(state: ProjectState, project: Project) -> tuple[list[Entry], list
     if state.network_number == 0:
         return [], []
     open_rows = candidates(state, project)
-    if project.strategy == Project.Strategy.RANDOM:
-        rows, scores = draw_rows(state, project, open_rows, top=PRESENT_TOP + PRESENT_REST, salt=-1)
+    if state.strategy != Project.Strategy.RANDOM:
+        open_rows = without_alike(open_rows, alike_to_pending(state), at_least=PRESENT_TOP)
+    if state.strategy == Project.Strategy.RANDOM or state.order is not None:
+        rows, scores = one_order(state, project, open_rows, count=PRESENT_TOP + PRESENT_REST, salt=-1)
         first = rows[:PRESENT_TOP]
         now = _plain(state, first, state.posterior.mean[first], scores[:PRESENT_TOP])
         return now, _ids(state, rows[PRESENT_TOP:])
-    open_rows = without_alike(open_rows, alike_to_pending(state), at_least=PRESENT_TOP)
     if isinstance(state.targets, NumberTargets):
-        scored = numbers.scores_now(state, project)
+        scored = numbers.scores_now(state)
         now = numbers.best_entries(state, state.targets, scored, open_rows, top=PRESENT_TOP)
         return now, _behind(state, scored, open_rows)
-    if project.strategy == Project.Strategy.LOOKAHEAD:
-        ranking = rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, rest=PRESENT_REST)
-        return _entries(state, ranking), _ids(state, ranking.rest)
-    strategy = _uncertainty(project)
-    ranking = rank_uncertainty_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, strategy=strategy)
-    behind = _behind(state, UNCERTAINTY_SCORES[strategy](state.posterior.mean), open_rows)
-    return _entries(state, ranking), behind
+    if state.strategy in UNCERTAINTY_SCORES:
+        strategy = _uncertainty(state)
+        ranking = rank_uncertainty_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, strategy=strategy)
+        behind = _behind(state, UNCERTAINTY_SCORES[strategy](state.posterior.mean), open_rows)
+        return _entries(state, ranking), behind
+    ranking = _ahead_now(state, project, open_rows)
+    return _entries(state, ranking), _ids(state, ranking.rest)
+
+
+def _ahead_now(state: ProjectState, project: Project, open_rows: torch.Tensor) -> AnswerRanking:
+    if state.strategy in CRITERIA:
+        short = shortlist(state, project, open_rows)
+        return rank_by_criterion_now(
+            state.posterior, criterion=state.strategy, candidates=short, top=PRESENT_TOP, rest=PRESENT_REST
+        )
+    form = _form(state)
+    return rank_now(state.posterior, candidates=open_rows, top=PRESENT_TOP, rest=PRESENT_REST, form=form)
+
+
+def _form(state: ProjectState) -> Form:
+    return "network" if state.strategy == Project.Strategy.LOOKAHEAD_NETWORK else "linear"
 
 
 def _behind(
@@ -177,9 +201,9 @@ def _ids(state: ProjectState, rows: Sequence[int]) -> list[int]:
 def _numbers_after(state: ProjectState, targets: NumberTargets, project: Project, ranking: Wanted) -> Answers:
     """One order for every number; where it is random, one draw for the skip, too."""
     row, open_rows, top = ranking.image.row, ranking.open_rows, ranking.top
-    if project.strategy != Project.Strategy.RANDOM:
-        return numbers.rank_after(state, targets, project, row, open_rows, top=top)
-    rows, scores = draw_rows(state, project, open_rows, top=top, salt=row)
+    if state.strategy != Project.Strategy.RANDOM and state.order is None:
+        return numbers.rank_after(state, targets, row, open_rows, top=top)
+    rows, scores = one_order(state, project, open_rows, count=top, salt=row)
     skip = numbers.entries(state, targets, rows, scores)
     return {"label": numbers.entries(state, targets, rows, scores, after=row), "skip": skip, "flag": skip}
 
@@ -201,15 +225,36 @@ def _rank_after(
     open_rows: torch.Tensor,
     top: int,
 ) -> dict[int | None, AnswerRanking]:
-    if project.strategy == Project.Strategy.LOOKAHEAD:
-        return rank_after_answers(state.posterior, row, answers=answers, candidates=open_rows, top=top)
-    return rank_uncertainty_after_answers(
-        state.posterior, row, answers=answers, candidates=open_rows, top=top, strategy=_uncertainty(project)
-    )
+    if state.strategy in UNCERTAINTY_SCORES:
+        return rank_uncertainty_after_answers(
+            state.posterior, row, answers=answers, candidates=open_rows, top=top, strategy=_uncertainty(state)
+        )
+    if state.strategy in CRITERIA:
+        short = shortlist(state, project, open_rows)
+        return rank_by_criterion_after_answers(
+            state.posterior, row, criterion=state.strategy, answers=answers, candidates=short, top=top
+        )
+    form = _form(state)
+    return rank_after_answers(state.posterior, row, answers=answers, candidates=open_rows, top=top, form=form)
 
 
-def _uncertainty(project: Project) -> Any:
-    return project.strategy
+def shortlist(state: ProjectState, project: Project, open_rows: torch.Tensor) -> torch.Tensor:  # (N,) bool
+    """Leave as many candidates as a dear criterion can rate in a fraction of a second, drawn anew for other labels."""
+    rows = open_rows.nonzero()[:, 0]
+    work = WORK.get(state.strategy)
+    if work is None or (state.strategy == Project.Strategy.EPIG and state.posterior.form == "pairwise"):
+        return open_rows
+    count = max(FEWEST_RATED, work // state.posterior.size)
+    if len(rows) <= count:
+        return open_rows
+    generator = torch.Generator().manual_seed(_seed(state, project, salt=-2))
+    left = torch.zeros_like(open_rows)
+    left[rows[torch.randperm(len(rows), generator=generator)[:count]]] = True
+    return left
+
+
+def _uncertainty(state: ProjectState) -> Any:
+    return state.strategy
 
 
 def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
@@ -228,11 +273,11 @@ def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
     ]
 
 
-def _random_after(
+def _one_order_after(
     state: ProjectState, project: Project, row: int, answers: list[int | None], open_rows: torch.Tensor, top: int
 ) -> dict[int | None, list[Entry]]:
-    """One draw for every answer; the predictions take the answer in."""
-    rows, scores = draw_rows(state, project, open_rows, top=top, salt=row)
+    """One order for every answer; the predictions take the answer in."""
+    rows, scores = one_order(state, project, open_rows, count=top, salt=row)
     means = dict.fromkeys(answers, state.posterior.mean[rows])
     gain = state.posterior.gain(row)[rows]
     for answer in answers:
@@ -242,14 +287,26 @@ def _random_after(
     return {answer: _plain(state, rows, means[answer], scores) for answer in answers}
 
 
+def one_order(
+    state: ProjectState, project: Project, open_rows: torch.Tensor, *, count: int, salt: int
+) -> tuple[list[int], Sequence[float | None]]:
+    """Return the best open rows of a strategy with one order for every answer, and their scores."""
+    if state.order is not None:
+        return state.order.best(open_rows, count)
+    return draw_rows(state, project, open_rows, top=count, salt=salt)
+
+
 def draw_rows(
     state: ProjectState, project: Project, open_rows: torch.Tensor, *, top: int, salt: int
 ) -> tuple[list[int], list[float | None]]:
     """Draw open rows with their scores: a fresh draw for each ranking, the same for the same labels."""
-    seed = (len(state.known) * 1_000_003 + salt + 7919 * project.seed + state.linearization.pk) % 2**31
-    scores = random_scores(len(open_rows), seed).masked_fill(~open_rows, -1.0)
+    scores = random_scores(len(open_rows), _seed(state, project, salt=salt)).masked_fill(~open_rows, -1.0)
     best = scores.topk(min(top, int(open_rows.sum())))
     return best.indices.tolist(), best.values.tolist()
+
+
+def _seed(state: ProjectState, project: Project, *, salt: int) -> int:
+    return (len(state.known) * 1_000_003 + salt + 7919 * project.seed + state.linearization.pk) % 2**31
 
 
 def cold_start_entries(state: ProjectState, project: Project) -> tuple[list[Entry], int]:
@@ -280,9 +337,9 @@ def _plain(
     ]
 
 
-def write(project: Project, linearization: Linearization, prepared: list[Prepared], known_ids: Ranges) -> None:
+def write(project: Project, state: ProjectState, prepared: list[Prepared], known_ids: Ranges) -> None:
     """Replace the rankings of these images whole; call inside a transaction."""
-    values = {"linearization": linearization, "strategy": project.strategy, "known_ids": known_ids}
+    values = {"linearization": state.linearization, "strategy": state.strategy, "known_ids": known_ids}
     of_images = [
         Ranking(project=project, image_id=one.image_id, answers=one.answers, **values)
         for one in prepared

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from alcore.cholesky import NonFiniteError, SingularKernelError
 from alcore.linearization import Linearization as Arrays
@@ -15,6 +16,9 @@ from annotator.learner.reading import Votes
 from annotator.learner.targets import Targets, targets_of
 from annotator.models import Linearization, Project
 from annotator.models.id_ranges import Ranges, expand, to_ranges
+
+if TYPE_CHECKING:
+    from annotator.learner.selecting import Order
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +60,8 @@ class ProjectState:
     saved_at: int = 0
     saves: int = 0
     memory_bytes: int = 0
+    strategy: str = ""  # in force: the project's, or one that serves until what that looks at is there
+    order: "Order | None" = None  # of a strategy that has the same order for every answer
     written: object = None  # what all rankings were made of
     prepared: dict[int, object] = field(default_factory=dict)  # what each image's ranking was made of
     listed: dict[int | None, set[int]] = field(default_factory=dict)  # the images in each ranking

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from django.db import transaction
 from django.utils import timezone
 
-from alcore.datasets import SelectedRows
+from alcore.datasets import ImageRows, SelectedRows
 from alcore.kernel import FeatureError
 from alcore.network import SMALL_CNN, ImageNetwork, NetworkFileError, load_network, save_network, with_new_head
 from alcore.store import StoreError
@@ -26,10 +27,12 @@ from annotator.learner.networks import (
     open_pool,
     settle_norms_,
 )
+from annotator.learner.parts import Lesson, make_part, write_part
 from annotator.learner.preparing import linearize_pool, store_linearization, untrained_network, write_arrays
-from annotator.learner.targets import NumberTargets, Targets, mean_targets, targets_of
+from annotator.learner.targets import ClassTargets, NumberTargets, Targets, mean_targets, targets_of
 from annotator.models import Image, Job, NetworkVersion, Project
-from annotator.models.id_ranges import to_ranges
+from annotator.models.id_ranges import expand, to_ranges
+from annotator.models.strategies import part_of
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +63,52 @@ def _train(job: Job, progress: jobs.Progress, *, keep: Callable[[Trained], None]
     trained, read = behind_frozen_layers(module, pool, progress=progress.part(0.15, 0.25))
     labelled = SelectedRows(read, torch.tensor(rows, dtype=torch.long))
     report = fit(trained, labelled, targets, options=options_of(project, version), progress=progress.part(0.25, 0.6))
-    arrays = linearize_pool(trained, read, project, untrained=False, progress=progress.part(0.6, 1.0))
+    arrays = linearize_pool(trained, read, project, untrained=False, progress=progress.part(0.6, 0.8))
     path = write_arrays(project, job, arrays)
     describe(version, report, taught, label_ids=to_ranges(ids), label_count=len(rows))
     version.weights_file = write_weights(project, version, module)
+    parts = _parts(job, pool, version, network=trained, read=read, progress=progress.part(0.8, 1.0))
     with transaction.atomic():
         progress.confirm()
         version.save()
-        store_linearization(project, version, arrays, path)
+        store_linearization(project, version, arrays, path, part_files=parts)
     keep(Trained(version, trained, read, arrays, rows, targets))
     return f"Network {version.number} is trained on {len(rows):,} labels."
+
+
+def _parts(
+    job: Job, pool: Pool, version: NetworkVersion, *, network: ImageNetwork, read: ImageRows, progress: Progress
+) -> dict[str, str]:
+    """Compute what the project's strategy looks at; where that fails the network goes live all the same, and a job of
+    its own tries again and tells."""
+    project = Project.objects.get(pk=job.project_id)  # its strategy may be another one by now
+    part = part_of(project.strategy, pretrained=project.is_pretrained)
+    if part is None:
+        return {}
+    try:
+        lesson = partial(lesson_of, pool, version, classes=network.spec.classes, progress=progress)
+        values = make_part(part, pool, network=network, read=read, lesson=lesson, progress=progress)
+        return {part.name: write_part(part, values, job=job, version=version)}
+    except EXPECTED as error:
+        log.error("project %s: no %s of network %s: %s", project.pk, part.name, version.number, error)
+        return {}
+
+
+def lesson_of(pool: Pool, version: NetworkVersion, *, classes: int, progress: Progress) -> Lesson:
+    """Return what this version was taught, with a network as its training began."""
+    project = pool.project
+    taught = targets_of(project)
+    if isinstance(taught, ClassTargets):
+        taught = replace(taught, outputs=classes)  # a class that came later is none of its
+    votes = {
+        row: usable
+        for row, held in reading.votes_among(project, expand(version.label_ids)).items()
+        if (usable := [vote for vote in held if taught.is_usable(vote, outputs=classes)])
+    }
+    rows = sorted(votes)
+    module = starting_network(pool, version, classes=classes, progress=progress)
+    start, _ = behind_frozen_layers(module, pool, progress=progress)
+    return Lesson(start, rows, mean_targets(taught, votes, rows), options_of(project, version))
 
 
 def options_of(project: Project, version: NetworkVersion) -> TrainingOptions:

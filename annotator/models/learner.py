@@ -60,6 +60,7 @@ class Linearization(models.Model):
     ridge_label_ids = models.JSONField(default=list)
     features_file = models.CharField(max_length=300, blank=True)
     posterior_file = models.CharField(max_length=300, blank=True)
+    part_files = models.JSONField(default=dict)  # what strategies need beside the features, by its name
     leave_one_out_accuracy = models.FloatField(null=True)
     leave_one_out_error = models.FloatField(null=True)  # of numbers: root mean square, in the project's unit
     outlook = models.JSONField(default=dict)

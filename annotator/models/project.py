@@ -5,7 +5,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
-from annotator.models import networks
+from annotator.models import networks, strategies
 from annotator.models.scale import Scale
 
 
@@ -14,27 +14,17 @@ class Project(models.Model):
         CLASSIFICATION = "classification", "A class"
         REGRESSION = "regression", "A number"
 
-    class Strategy(models.TextChoices):
-        LOOKAHEAD = "lookahead", "Look-ahead"
-        MARGIN = "margin", "Margin"
-        ENTROPY = "entropy", "Entropy"
-        MAX_DET = "max_det", "Largest variance"
-        RANDOM = "random", "Random"
-
     class Strength(models.TextChoices):
         GENTLE = "gentle", "Gentle"
         MEDIUM = "medium", "Medium"
         STRONG = "strong", "Strong"
 
+    Strategy = strategies.Strategy
     Network = networks.Network
     Weights = networks.Weights
     Freeze = networks.Freeze
 
-    # Margin and entropy compare classes; of a number, only its variance is known.
-    STRATEGIES = {
-        LabelType.CLASSIFICATION: (Strategy.LOOKAHEAD, Strategy.MARGIN, Strategy.ENTROPY, Strategy.RANDOM),
-        LabelType.REGRESSION: (Strategy.LOOKAHEAD, Strategy.MAX_DET, Strategy.RANDOM),
-    }
+    STRATEGIES = {LabelType.CLASSIFICATION: strategies.CLASSES, LabelType.REGRESSION: strategies.NUMBERS}
 
     # The network is not among them: its versions, features and posterior belong together.
     CHANGEABLE = (
@@ -57,7 +47,7 @@ class Project(models.Model):
     maximum = models.FloatField(null=True, blank=True)
     step = models.FloatField(null=True, blank=True)
     guidelines = models.TextField(blank=True)
-    strategy = models.CharField(max_length=20, choices=Strategy, default=Strategy.LOOKAHEAD)
+    strategy = models.CharField(max_length=20, choices=strategies.Strategy, default=strategies.Strategy.LOOKAHEAD)
     network = models.CharField(max_length=50, choices=networks.network_choices, default=networks.Network.SMALL_CNN)
     weights = models.CharField(max_length=10, choices=networks.Weights, default=networks.Weights.NONE)
     weights_file = models.CharField(max_length=300, blank=True)
@@ -94,6 +84,11 @@ class Project(models.Model):
         if self.minimum is None or self.maximum is None or self.step is None or not self.is_regression:
             return None
         return Scale(self.minimum, self.maximum, self.step, quantity=self.quantity, unit=self.unit)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether every training starts from weights that were trained elsewhere."""
+        return self.weights != networks.Weights.NONE
 
     @property
     def is_regression(self) -> bool:

@@ -7,25 +7,13 @@ from django.db.models import Count, Min, Q
 from django.utils import timezone
 
 from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Linearization, Project, Query
-from annotator.models.id_ranges import contains
 from annotator.models.scale import Scale, plain
 from annotator.queries import labelling
 from annotator.queries.labelling import Progress
+from annotator.queries.outlook import outlook, percent_of
 from annotator.queries.projects import preparation_failed
+from annotator.queries.reasons import reason
 
-STRATEGY_WORDS = {
-    "margin": "Margin: the model hesitates most between its two likeliest classes here.",
-    "entropy": "Entropy: the model is least sure of this one.",
-    "max_det": "Largest variance: of all images that are left, the model is least sure of this one's number.",
-    "random": "Random: drawn by chance, as this project's strategy says.",
-}
-RESERVE_WORDS = "From the reserve: laid aside before the connection failed, with the predictions of that moment."
-FALLBACK_WORDS = {
-    "present": "From the last ranking: the one for your answer was not ready yet.",
-    "cold_start": "From the order of diversity: no ranking is ready yet.",
-    "random": "Drawn at random: no ranking is ready yet.",
-    "reserve": "Somebody keeps this one for the time without a connection: nothing else is left.",
-}
 # Who holds the images that are left: (a tab of one's own, another annotator) -> kind and words.
 ON_LEASE = {
     (True, False): (
@@ -117,6 +105,7 @@ class Card:
     predictions_shown: bool
     recent: list[Annotation]
     progress: Progress
+    still_needed: str
     reason: str
     model_words: str
     labels_behind: int
@@ -130,6 +119,7 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
     live = query.linearization if query else labelling.live_linearization(session.project)
     recent = labelling.recent_annotations(session)
     shown = query is not None and query.prediction is not None and not session.project.hide_predictions
+    progress = labelling.progress(session)
     return Card(
         session=session,
         query=query,
@@ -138,8 +128,9 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
         number=_number(session.project, query, shown=shown),
         predictions_shown=shown,
         recent=recent,
-        progress=labelling.progress(session),
-        reason=_reason(session.project, query, live) if query else "",
+        progress=progress,
+        still_needed=_still_needed(session.project, live, progress),
+        reason=reason(session.project, query, live) if query else "",
         model_words=model_words(session.project, live),
         labels_behind=query.labels_behind if query else 0,
         prepared=query is not None and query.kind == Query.Kind.RANKED and labelling.is_prepared(query),
@@ -163,6 +154,15 @@ def _number(project: Project, query: Query | None, *, shown: bool) -> NumberPane
     return NumberPanel(project.scale, prediction[0][1] if prediction else None)
 
 
+def _still_needed(project: Project, live: Linearization | None, progress: Progress) -> str:
+    """Say how many labels the target still takes, with the interval; "" while the audited images name no number."""
+    found = outlook(project, live, audited=0, labelled=progress.labelled, images=progress.total)
+    if found is None or not (found.words.startswith("about") or found.words.endswith("or more")):
+        return ""
+    share = f"{percent_of(found.target)} % accuracy"
+    return f"{found.words[0].upper()}{found.words[1:]} labels still needed for {share} ({found.note})."
+
+
 def answer_words(annotation: Annotation, project: Project) -> str:
     """Say what an answer was: its class, its number with the unit, "flagged" or "skipped"."""
     if annotation.label_class is not None:
@@ -171,53 +171,6 @@ def answer_words(annotation: Annotation, project: Project) -> str:
         scale = project.scale
         return scale.words(annotation.value) if scale else plain(annotation.value)
     return "flagged" if annotation.flagged else "skipped"
-
-
-def _reason(project: Project, query: Query, live: Linearization | None) -> str:
-    if query.kind == Query.Kind.AUDIT:
-        return "Audit: drawn at random, to measure how accurate the model is."
-    if query.kind == Query.Kind.COLD_START:
-        return "Cold start: unlike the images before it, while no network has been trained yet."
-    if query.kind == Query.Kind.UNDO:
-        return _undo_reason(query, live)
-    if query.kind == Query.Kind.RESERVE:
-        return RESERVE_WORDS
-    if query.kind == Query.Kind.FALLBACK:
-        return FALLBACK_WORDS[query.source]
-    if query.strategy == "lookahead":
-        return _certainty_reason(query) if project.is_regression else _look_ahead_reason(query)
-    return STRATEGY_WORDS[query.strategy]
-
-
-def _look_ahead_reason(query: Query) -> str:
-    """An image whose outputs move a little may change class, and one whose outputs move a lot may not: two counts."""
-    effects = []
-    if query.moved:
-        effects.append(f"move {_predictions(query.moved)}")
-    if query.flipped:
-        count = f"{query.flipped:,}" if effects else _predictions(query.flipped)
-        effects.append(f"turn {count} to another class")
-    return f"Look-ahead: this label would {' and '.join(effects) or 'change the predictions the most'}."
-
-
-def _certainty_reason(query: Query) -> str:
-    """Of a number it is known beforehand how much surer it makes the model, whatever it will be."""
-    if query.score is None:
-        return "Look-ahead: whatever its number is, it would make the model surest of all images."
-    share = plain(float(f"{100 * query.score:.2g}"))
-    return f"Look-ahead: whatever its number is, it takes away {share} % of the model's uncertainty over all images."
-
-
-def _predictions(count: int) -> str:
-    return f"{count:,} prediction{'' if count == 1 else 's'}"
-
-
-def _undo_reason(query: Query, live: Linearization | None) -> str:
-    words = "Back after undo: your answer and its effect on the model are taken back."
-    if live and query.follows_id and contains(live.network_version.label_ids, query.follows_id):
-        number = live.network_version.number
-        words += f" Network {number} was trained with it: its weights keep it until the next training."
-    return words
 
 
 def model_words(project: Project, live: Linearization | None) -> str:

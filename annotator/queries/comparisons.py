@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from annotator.models import Job, Project
-from annotator.models.contenders import Contender
+from annotator.models.strategies import Strategy, named, title
 from annotator.queries.labelling import current_labels
 
 FIRST_TRAINING, GROWTH = 20, 1.5
@@ -68,9 +68,9 @@ def is_comparing(project: Project) -> bool:
 
 def finished(job: Job) -> Finished | None:
     """Return what a comparison came to; None while it has come to nothing."""
-    report = job.report
-    if job.state != Job.State.DONE or not report:
+    if job.state != Job.State.DONE or not job.report:
         return None
+    report = _by_present_names(job.report)
     headline, words = recommendation(report)
     return Finished(
         strategies=[{**row, "title": title(row["name"])} for row in report["strategies"]],
@@ -82,9 +82,11 @@ def finished(job: Job) -> Finished | None:
     )
 
 
-def title(name: str) -> str:
-    """Return a strategy's title; one that is offered no longer keeps its name."""
-    return Contender(name).label if name in Contender.values else name
+def _by_present_names(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report with the names that strategies have now: simulations, and older reports, have some others."""
+    pairs = [pair | {"one": named(pair["one"]), "other": named(pair["other"])} for pair in report["pairs"]]
+    rows = [row | {"name": named(row["name"])} for row in report["strategies"]]
+    return report | {"pairs": pairs, "strategies": rows}
 
 
 def _table(report: dict[str, Any]) -> list[list[dict[str, Any] | None]]:
@@ -144,7 +146,7 @@ def _ahead(report: dict[str, Any]) -> str:
 
 
 def _about_chance(report: dict[str, Any]) -> str:
-    if report["leader"] == Contender.RANDOM:
+    if report["leader"] == Strategy.RANDOM:
         return "Images drawn at random did best: on these labels the order does not pay."
     if report["beats_random"] is None:
         return ""

@@ -13,6 +13,7 @@ from annotator.actions import comparing as actions
 from annotator.actions.comparing import ComparisonError
 from annotator.forms.comparing import ComparisonForm
 from annotator.models import Job
+from annotator.models.strategies import title
 from annotator.queries import comparisons as queries
 from annotator.queries.projects import is_over
 
@@ -92,7 +93,7 @@ def comparison_context(found: access.ProjectAccess, job: Job) -> dict[str, Any]:
         "project": found.project,
         "job": job,
         "over": is_over(job),
-        "names": [queries.title(name) for name in job.options.get("strategies", [])],
+        "names": [title(name) for name in job.options.get("strategies", [])],
         "found": result,
         "rows": queries.rows_of_pairs(result) if result else [],
     }

@@ -12,7 +12,8 @@ from annotator import access
 from annotator.actions import reserving
 from annotator.models import Project, Query
 from annotator.queries import reserve
-from annotator.queries.cards import RESERVE_WORDS, model_words
+from annotator.queries.cards import model_words
+from annotator.queries.reasons import RESERVE_WORDS
 
 
 @require_POST

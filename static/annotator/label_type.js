@@ -16,7 +16,13 @@
       option.hidden = !allowed.includes(option.value);
       option.disabled = option.hidden;
     }
-    if (!allowed.includes(strategy.value)) strategy.value = allowed[0];
+    for (const group of strategy.querySelectorAll("optgroup")) {
+      group.hidden = [...group.children].every((option) => option.hidden);
+    }
+    if (!allowed.includes(strategy.value)) {
+      strategy.value = allowed[0];
+      strategy.dispatchEvent(new Event("change"));
+    }
   }
 
   choice.addEventListener("change", show);

@@ -64,6 +64,7 @@ ROUTES: dict[str, list[Route]] = {
     "account-token-new": [page(200, 200, 200, **POST)],
     "account-token-revoke": [page(302, 302, 302, **POST)],
     "health": [page(200, 200, 200)],
+    "strategies": [page(200, 200, 200)],
     # Nobody needs to sign in.
     "login": [Route((200, 302, 302, 302)), Route((200, 302, 302, 302), method="post")],
     "one-time-login": [Route(OPEN, ("x",)), Route((410, 410, 410, 410), ("x",), "post")],
@@ -115,7 +116,7 @@ ROUTES: dict[str, list[Route]] = {
     "annotate-preload": [page(404, 204, 404, "slug", "session", "query")],
     # The API.
     "api-projects": [api(200, 200, 200)],
-    "api-project": [api(404, 200, 200, "slug")],
+    "api-project": [api(404, 200, 200, "slug"), api(404, 403, 400, "slug", method="patch")],
     "api-images": [api(404, 200, 200, "slug")],
     "api-image-file": [api(404, 200, 200, "image")],
     "api-sessions": [api(404, 201, 201, "slug", **POST)],

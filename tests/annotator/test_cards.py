@@ -6,6 +6,7 @@ import pytest
 
 from annotator.actions import labelling, leasing
 from annotator.models import Annotation, Ranking
+from annotator.models.strategies import Strategy, title
 from annotator.queries.cards import build_card
 from tests.annotator.labelling_steps import entry, label, make_live
 
@@ -73,3 +74,38 @@ def test_what_a_label_would_change_is_said_in_words(session, moved, flipped, wor
     query = leasing.current_card(session=session).query
     query.kind, query.strategy, query.moved, query.flipped = query.Kind.RANKED, "lookahead", moved, flipped
     assert build_card(session, query).reason == f"Look-ahead: this label would {words}"
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_every_strategy_says_in_words_why_an_image_is_shown(session, strategy):
+    query = leasing.current_card(session=session).query
+    query.kind, query.strategy, query.flipped = query.Kind.RANKED, strategy.value, 3
+    reason = build_card(session, query).reason
+    assert reason.endswith(".")
+    assert reason.startswith(title(strategy).split(" (")[0].split(" confidence")[0])
+    assert "Chosen by" not in reason
+
+
+def test_a_card_of_a_strategy_that_is_no_more_names_it(session):
+    query = leasing.current_card(session=session).query
+    query.kind, query.strategy = query.Kind.RANKED, "oracle"
+    assert build_card(session, query).reason == "Chosen by oracle."
+
+
+@pytest.mark.parametrize(
+    ("need", "words"),
+    [
+        ([3.0, 1.0, 4.0, 0.1], "About 3 labels still needed for 90 % accuracy (80 % interval 1 to 4)."),
+        ([0.0, 0.0, 0.0, 0.97], ""),
+        ([None, 900.0, None, 0.0], ""),
+    ],
+)
+def test_the_page_says_how_many_labels_are_still_needed_where_that_is_known(session, project, client, bob, need, words):
+    live = make_live(project)
+    live.outlook = {"labels": 0, "audited": 24, "needs": {"90": need}, "curve": []}
+    live.save()
+    card = leasing.current_card(session=session)
+    assert card.still_needed == words
+    client.force_login(bob, backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get(f"/projects/{project.slug}/annotate/{session.pk}/").content.decode()
+    assert ("labels still needed" in page) == bool(words)

@@ -11,15 +11,17 @@ from django.urls import reverse
 from alcore.comparison import CONTENDERS
 from annotator import jobs
 from annotator.actions.comparing import ComparisonError, cancel_comparison, compare_strategies
+from annotator.forms.comparing import ComparisonForm
+from annotator.learner.naming import registry_name
 from annotator.models import Job, Project
-from annotator.models.contenders import Contender
+from annotator.models.strategies import CLASSES, title
 from annotator.queries import comparisons
 from tests.annotator.test_progress import annotate
 from tests.conftest import add_images
 
 pytestmark = pytest.mark.django_db
 AsUser = Callable[[User], Client]
-TWO = ["lookahead-linear", "random"]
+TWO = ["lookahead", "random"]
 
 
 @pytest.fixture
@@ -147,7 +149,8 @@ def test_many_classes_want_more_labels_a_run(labelled: Project) -> None:
 
 
 def test_every_strategy_on_the_form_can_be_simulated() -> None:
-    assert set(Contender.values) == {contender.name for contender in CONTENDERS}
+    assert {registry_name(one) for one in CLASSES} == {contender.name for contender in CONTENDERS}
+    assert [value for value, _ in ComparisonForm(project=Project()).fields["strategies"].choices] == list(CLASSES)
 
 
 # Watching and cancelling.
@@ -247,7 +250,7 @@ def test_a_single_repetition_has_no_interval() -> None:
 
 
 def test_a_strategy_that_is_offered_no_longer_keeps_its_name(labelled: Project) -> None:
-    assert comparisons.title("oracle") == "oracle"
+    assert (title("oracle"), title("margin"), title("lookahead-linear")) == ("oracle", "Margin", "Look-ahead")
 
 
 # The API.

@@ -9,6 +9,7 @@ from alcore.linearization import load_linearization
 from alcore.training import TrainingOptions
 from annotator import learner
 from annotator.actions import leasing
+from annotator.actions.projects import update_settings
 from annotator.actions.scales import change_scale
 from annotator.learner.files import resolve
 from annotator.learner.rebuilding import rebuild
@@ -259,3 +260,20 @@ def test_the_model_becomes_better_than_the_mean(trained):
     error = (held_mean(project)[unseen] - truth).square().mean().sqrt()
     assert error < 0.6 * truth.std()
     assert Query.objects.filter(project=project).count() == 0
+
+
+@pytest.mark.parametrize("strategy", ["core_set", "typiclust", "max_herding", "lcmd"])
+def test_an_order_by_the_images_alone_is_one_for_every_number(trained, run_jobs, strategy):
+    project = trained(strategy="max_det")
+    update_settings(project=project, strategy=strategy)
+    run_jobs(project)
+    now = steps.rows_in(project, steps.present(project).answers["now"])
+    steps.lease(project, now[0])
+    learner.absorb(project.pk)
+    ranking = steps.ranking_of(project, now[0])
+    assert ranking.strategy == strategy
+    assert set(ranking.answers) == {"label", "skip", "flag"}
+    assert steps.rows_in(project, ranking.answers["label"]) == now[1:7]
+    assert steps.rows_in(project, ranking.answers["skip"]) == now[1:7]
+    assert all("line" in entry for entry in ranking.answers["label"])
+    assert all("prediction" in entry for entry in ranking.answers["skip"])

@@ -99,7 +99,7 @@ def test_classes_and_their_orders_are_not_for_numbers(discs):
 def test_the_settings_offer_the_orders_of_numbers_and_no_classes(as_user, alice, discs):
     page = as_user(alice).get(reverse("project-settings", args=["discs"])).content.decode()
     offered = re.findall(r'<option value="(\w+)"', page.partition('id="id_strategy"')[2].partition("</select>")[0])
-    assert offered == ["lookahead", "max_det", "random"]
+    assert offered == ["lookahead", "max_det", "core_set", "typiclust", "max_herding", "lcmd", "random"]
     assert "Add classes" not in page
 
 
