@@ -18,7 +18,7 @@ from django.db import connections
 from annotator.actions.sending import forward
 from annotator.learner import ownership
 from annotator.learner.absorbing import absorb
-from annotator.learner.holding import STATES, forget
+from annotator.learner.holding import SEEN, STATES, forget
 from annotator.learner.sweeping import sweep
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 TASK = "annotator.tasks.absorb_labels"
 PASS_SECONDS = 0.5  # then others have their turn, and what is left of this project is done in its next one
 RECOVERY_SECONDS = 1.0
+CROWD = 8  # images out at once: then whole passes follow one another, and each slows everybody's next card
 NAMED_REQUESTS = 100  # of those that one pass serves, in each line of its log
 
 
@@ -41,6 +42,7 @@ class Turns:
         self._waiting: dict[int, contextvars.Context] = {}
         self._told: dict[int, list[str]] = {}  # by project: the requests whose messages told of it
         self._served: dict[int, int] = {}
+        self._resting: dict[int, float] = {}  # by project: until when, by the monotonic clock
         self._count = 0
 
     def ask(self, project_id: int) -> None:
@@ -63,12 +65,17 @@ class Turns:
 
     def next(self, *, seconds: float) -> tuple[int, contextvars.Context] | None:
         """Return the project whose turn it is; None when nobody asks within this time."""
+        end = time.monotonic() + max(seconds, 0.0)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._waiting, timeout=max(seconds, 0.0)):
-                return None
+            while not (ready := self._ready()):
+                wakes = [self._resting[project_id] for project_id in self._waiting if project_id in self._resting]
+                left = min([end, *wakes]) - time.monotonic()
+                if time.monotonic() >= end:
+                    return None
+                self._changed.wait(timeout=max(left, 0.0))
             self._count += 1
-            told = [project_id for project_id in self._waiting if project_id in self._told]
-            among = told if told and self._count % 2 else self._waiting
+            told = [project_id for project_id in ready if project_id in self._told]
+            among = told if told and self._count % 2 else ready
             chosen = min(among, key=lambda project_id: self._served.get(project_id, 0))
             self._served[chosen] = self._count
             context = self._waiting.pop(chosen)
@@ -76,6 +83,15 @@ class Turns:
             if requests:
                 context.run(structlog.contextvars.bind_contextvars, requests=requests)
             return chosen, context
+
+    def _ready(self) -> list[int]:
+        now = time.monotonic()
+        return [project_id for project_id in self._waiting if self._resting.get(project_id, 0.0) <= now]
+
+    def rest(self, project_id: int, *, seconds: float) -> None:
+        """Serve this project no earlier than after so long: what comes meanwhile is one pass."""
+        with self._changed:
+            self._resting[project_id] = time.monotonic() + seconds
 
 
 class Loop:
@@ -112,11 +128,18 @@ class Loop:
                 finally:  # the time between two sweeps is for passes, however long a sweep takes
                     self._swept_at = time.monotonic()
             elif turn is not None:
-                project_id, context = turn
-                if context.run(self.serve, project_id, seconds=PASS_SECONDS):
-                    self.turns.ask(project_id)
+                self._serve(*turn)
         except Exception as error:
             self._recover(turn[0] if turn else None, error)
+
+    def _serve(self, project_id: int, context: contextvars.Context) -> None:
+        """Make a pass. In a crowd the project then rests as long as that took: the processors are the web's, too."""
+        begin = time.monotonic()
+        left = context.run(self.serve, project_id, seconds=PASS_SECONDS)
+        _, leases = SEEN.get(project_id, (0, frozenset()))
+        self.turns.rest(project_id, seconds=time.monotonic() - begin if len(leases) >= CROWD else 0.0)
+        if left:
+            self.turns.ask(project_id)
 
     def _recover(self, project_id: int | None, error: Exception) -> None:
         """One project's trouble is not the others', and a database that went away is connected to anew, later."""

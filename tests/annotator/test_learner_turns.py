@@ -116,6 +116,32 @@ def test_only_a_database_that_fails_makes_the_others_wait(loop, monkeypatch, err
     assert waited == waits
 
 
+def test_a_project_that_rests_waits_and_holds_up_no_other():
+    waiting = Turns()
+    waiting.ask(1)
+    waiting.rest(1, seconds=1000)
+    assert waiting.next(seconds=0) is None
+    waiting.ask(2)
+    assert waiting.next(seconds=0)[0] == 2
+    waiting.rest(1, seconds=0.02)
+    assert waiting.next(seconds=20)[0] == 1  # nobody has to ask again
+
+
+@pytest.mark.parametrize(("leases", "rests"), [(turns.CROWD - 1, False), (turns.CROWD, True)])
+def test_in_a_crowd_a_project_rests_as_long_as_its_pass_took(loop, monkeypatch, leases, rests):
+    now = [100.0]
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setitem(turns.SEEN, 1, (5, frozenset(range(leases))))
+    loop.serve = lambda *_args, **_options: now.__setitem__(0, now[0] + 3.0) or False
+    loop.turns.ask(1)
+    loop.step(idle_seconds=0)
+    loop.turns.ask(1)
+    now[0] += 2.9
+    assert (loop.turns.next(seconds=0) is None) is rests
+    now[0] += 0.2
+    assert not rests or loop.turns.next(seconds=0)[0] == 1
+
+
 def test_a_busy_project_cannot_starve_another(loop):
     served = []
 
