@@ -63,7 +63,7 @@ def own_session(user: User | AnonymousUser, session_id: UUID, *, slug: str | Non
     if not isinstance(user, User):
         raise Http404("No such session.")
     session = (
-        AnnotationSession.objects.select_related("project", "user")
+        AnnotationSession.objects.select_related("project", "user", "batch__linearization__network_version")
         .prefetch_related("project__classes")
         .filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk)
         .first()

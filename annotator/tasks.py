@@ -31,6 +31,13 @@ def compare_strategies(job_id: int) -> None:
     compare(job_id)
 
 
+@shared_task(name="annotator.tasks.select_batch")
+def select_batch(job_id: int) -> None:
+    from annotator.learner import select
+
+    select(job_id)
+
+
 @shared_task(name="annotator.tasks.import_images")
 def import_images(job_id: int) -> None:
     from annotator.importing.jobs import run_import

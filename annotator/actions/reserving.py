@@ -40,7 +40,7 @@ def refill(*, session: AnnotationSession) -> list[Query]:
     project = Project.objects.select_for_update(no_key=True).get(pk=session.project_id)
     _close_over(project)
     _forget_old(session)
-    live = labelling.live_linearization(project)
+    live = labelling.choosing_linearization(session)
     wanted = reserve.choose(session, live=live)
     mine = {hold.image_id: hold for hold in Query.objects.filter(session=session, state=Query.State.HELD)}
     _hand_back([hold for image_id, hold in mine.items() if image_id not in {image.pk for _, image in wanted}])

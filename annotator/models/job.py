@@ -14,6 +14,7 @@ class Job(models.Model):
         PREPARE = "prepare", "Preparing the pool"
         TRAIN = "train", "Training the network"
         COMPARE = "compare", "Comparing strategies"
+        BATCH = "batch", "Preparing a batch"
 
     class State(models.TextChoices):
         PENDING = "pending", "Waiting"

@@ -6,12 +6,13 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from annotator.models import (
     Annotation,
     AnnotationSession,
+    BatchImage,
     Image,
     Linearization,
     Project,
@@ -22,6 +23,7 @@ from annotator.models import (
 from annotator.models.id_ranges import Ranges, contains, outside
 
 RECENT = 20
+NEXT_OF_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def live_linearization(project: Project) -> Linearization | None:
     )
 
 
+def choosing_linearization(session: AnnotationSession) -> Linearization | None:
+    """Return what chooses this tab's images: the live linearisation, or the one that has chosen its batch."""
+    return live_linearization(session.project) if session.batch is None else session.batch.linearization
+
+
 def last_answer(*, user: User, project: Project) -> Annotation | None:
     """Return the annotator's newest answer in the project that still stands."""
     return current_annotations(project).filter(user=user).order_by("-id").first()
@@ -150,11 +157,21 @@ def count_images(project: Project) -> int:
 
 def preload_images(query: Query) -> list[Image]:
     """Return the images that could follow each answer to the card, the likeliest few first; [] while none is known."""
+    if query.kind == Query.Kind.BATCH:
+        return _next_of_batch(query)
     ranking = Ranking.objects.filter(project=query.project_id, image=query.image_id).first()
     if ranking is None:
         return []
     first_ids = [entries[0]["image"] for entries in ranking.answers.values() if entries]
     return list(Image.objects.filter(pk__in=set(first_ids[:40]), deleted_at=None)[:12])
+
+
+def _next_of_batch(query: Query) -> list[Image]:
+    """Return the images that stand behind this one in its batch."""
+    behind = BatchImage.objects.filter(batch=query.session.batch_id, image__deleted_at=None)
+    place = BatchImage.objects.filter(batch=query.session.batch_id, image=query.image_id).values("position")[:1]
+    following = behind.filter(position__gt=Subquery(place)).select_related("image").order_by("position")
+    return [place.image for place in following[:NEXT_OF_BATCH]]
 
 
 def learner_is_running(*, now: datetime) -> bool:

@@ -86,9 +86,12 @@ def run_jobs() -> Callable[[Project], None]:
 
     def run(project: Project) -> None:
         for job in Job.objects.filter(project=project, state=Job.State.PENDING).order_by("pk"):
-            {Job.Kind.PREPARE: learner.prepare, Job.Kind.TRAIN: learner.train, Job.Kind.COMPARE: learner.compare}[
-                Job.Kind(job.kind)
-            ](job.pk)
+            {
+                Job.Kind.PREPARE: learner.prepare,
+                Job.Kind.TRAIN: learner.train,
+                Job.Kind.COMPARE: learner.compare,
+                Job.Kind.BATCH: learner.select,
+            }[Job.Kind(job.kind)](job.pk)
             job.refresh_from_db()
             assert job.state == Job.State.DONE, job.error
         learner.absorb(project.pk)
