@@ -196,13 +196,12 @@ def test_its_cards_count_neither_as_prepared_nor_as_not(batch, bob, project):
 
 def test_the_statements_of_a_card_do_not_grow_with_the_batch(make_project, bob):
     counted = []
-    for images in (3, 12):
+    for images in (8, 24):
         project = make_project(f"p{images}", images=images)
         session, card = tab_in(bob, make_batch(project, list(project.images.all())))
         with CaptureQueriesContext(connection) as caught:
             label(session, card, 1)
-        counted.append([q['sql'][:200] for q in caught])
-    import difflib; print('\n'.join(difflib.unified_diff(*counted, n=0)))
+        counted.append(len(caught))
     assert counted[0] == counted[1]
 
 
