@@ -120,7 +120,6 @@ def take_labels(*, batch: Batch, user: User, rows: Sequence[GivenRow]) -> Report
     opinion. The same rows again change nothing.
     """
     report = Report(rows=len(rows))
-    leasing.close_expired(project=batch.project)
     wanted = _read(batch, rows, report)
     session = None
     for part in _parts(wanted):
@@ -251,9 +250,9 @@ def _take_at_last(session: AnnotationSession, batch: Batch, part: list[Wanted]) 
 def _take(session: AnnotationSession, batch: Batch, part: list[Wanted]) -> list[tuple[Fate, bool]]:
     """Judge and record some rows. Leases are ended before images are locked, in the order in which answers do it."""
     ids = [one.image_id for one in part]
-    now = timezone.now()
+    leasing.close_expired(project=batch.project)
     leases = Query.objects.filter(session__user=session.user, image__in=ids, state=Query.State.LEASED)
-    leases.update(state=Query.State.RELEASED, closed_at=now)
+    leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
     list(Image.objects.filter(pk__in=ids).order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
     known = known_of(batch, session.user, ids, [one.key for one in part])
     places = {place.image_id: place for place in BatchImage.objects.filter(batch=batch, image__in=ids)}
