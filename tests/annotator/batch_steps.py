@@ -2,6 +2,7 @@
 
 from annotator.actions import leasing
 from annotator.models import Batch, BatchImage
+from tests.annotator.labelling_steps import label
 
 
 def make_batch(project, images, *, name="night shift", **values):
@@ -25,3 +26,12 @@ def tab_in(user, batch):
     """Open a tab in a batch; return its session and its card."""
     session = leasing.open_session(user=user, project=batch.project, device="test", batch=batch)
     return session, leasing.current_card(session=session)
+
+
+def work_off(session, card):
+    """Label until nothing comes; return the rows in the order they came, and the last card."""
+    rows = []
+    while card.query is not None:
+        rows.append(card.query.image.row)
+        card = label(session, card, 1)
+    return rows, card

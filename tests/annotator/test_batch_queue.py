@@ -17,7 +17,7 @@ from annotator.models import Annotation, AuditDraw, Query
 from annotator.models.answer import Answer
 from annotator.queries import batches
 from annotator.queries.labelling import prepared_share
-from tests.annotator.batch_steps import make_batch, rows_of, tab_in
+from tests.annotator.batch_steps import make_batch, rows_of, tab_in, work_off
 from tests.annotator.labelling_steps import answer_hold, in_order, label, make_live, tab_of
 
 pytestmark = pytest.mark.django_db
@@ -39,15 +39,6 @@ def batch(project):
 def skip(session, card):
     answer = Answer(kind="skip")
     return labelling.record_annotation(session=session, query_id=card.query.pk, answer=answer, client_key=uuid4())
-
-
-def work_off(session, card):
-    """Label until nothing comes; return the rows in the order they came, and the last card."""
-    rows = []
-    while card.query is not None:
-        rows.append(card.query.image.row)
-        card = label(session, card, 1)
-    return rows, card
 
 
 def test_its_images_come_in_its_order_and_then_it_is_finished(batch, bob):
