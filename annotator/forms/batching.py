@@ -22,7 +22,7 @@ class BatchForm(forms.Form):
         choices=BatchMode.choices,
         initial=BatchMode.TRAIN_AND_POOL,
         required=False,
-        help_text="Max-diag and Random have none.",
+        help_text="Whether the batch is to be unlike the labelled images, too. Max-diag and Random have none.",
     )
     seed = forms.IntegerField(
         min_value=0,

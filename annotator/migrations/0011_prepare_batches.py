@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
                     "mode",
                     models.CharField(
                         blank=True,
-                        choices=[("TP", "TP: unlike the labelled images, too"), ("P", "P: unlike each other alone")],
+                        choices=[("TP", "TP: labels count as chosen"), ("P", "P: labels do not count")],
                         default="TP",
                         max_length=2,
                     ),

@@ -18,8 +18,8 @@ class BatchMethod(models.TextChoices):
 class BatchMode(models.TextChoices):
     """Whether the images that are labelled count as chosen already."""
 
-    TRAIN_AND_POOL = "TP", "TP: unlike the labelled images, too"
-    POOL = "P", "P: unlike each other alone"
+    TRAIN_AND_POOL = "TP", "TP: labels count as chosen"
+    POOL = "P", "P: labels do not count"
 
 
 WORDS: dict[str, str] = {
