@@ -114,8 +114,13 @@ class ListedLabel(rest.Serializer[Any]):
 
 
 class LabelsRequest(rest.Serializer[Any]):
-    labels = ListedLabel(many=True, allow_empty=False, max_length=MAX_ROWS)
+    labels = ListedLabel(many=True, allow_empty=False)
     check = rest.BooleanField(default=False, help_text="Say what would become of them, and write nothing.")
+
+    def validate_labels(self, labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if len(labels) > MAX_ROWS:
+            raise rest.ValidationError(f"At most {MAX_ROWS:,} labels at once.")
+        return labels
 
     def rows(self) -> list[ListedRow]:
         """Return the labels as rows, numbered from 1."""

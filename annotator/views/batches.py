@@ -141,7 +141,7 @@ def receive_labels(request: HttpRequest, found: access.ProjectAccess, batch: Bat
     """Read the file and say what became, or would become, of each row."""
     form = LabelsForm(request.POST, request.FILES)
     if not form.is_valid():
-        return batch_page(request, found, batch, error=next(iter(form.errors.values()))[0], status=UNPROCESSABLE)
+        return batch_page(request, found, batch, error=str(next(iter(form.errors.values()))[0]), status=UNPROCESSABLE)
     try:
         rows = read_rows(form.cleaned_data["labels"].read())
     except UnreadableLabelsError as error:
