@@ -27,6 +27,7 @@ from annotator.queries.batch_answers import Known, image_names, known_of
 
 ROW_KEY = UUID("0d0a8f0e-6a59-4d0f-8e3a-9f6b0a54c7d1")
 CHUNK = 200
+AT_ONCE = 2_000  # answers: five to ten seconds
 ATTEMPTS = 3
 NAMES_KEPT = 100
 DEVICE = "Labels of a batch, from a file"
@@ -66,7 +67,11 @@ class Group:
 
 @dataclass
 class Report:
-    """What became of the rows of a file; `extra` of those taken are opinions on images that had enough labels."""
+    """What became of the rows of a file.
+
+    `extra` of those taken are opinions on images that had enough labels; `later` are right, and wait for the file to be
+    sent again.
+    """
 
     rows: int = 0
     taken: int = 0
@@ -75,6 +80,7 @@ class Report:
     same: int = 0
     changed: int = 0
     empty: int = 0
+    later: int = 0
     groups: dict[str, Group] = field(default_factory=dict)
 
     @property
@@ -117,12 +123,16 @@ def take_labels(*, batch: Batch, user: User, rows: Sequence[GivenRow]) -> Report
     """Record these rows as this person's answers, a few hundred in a transaction.
 
     What they have answered already, otherwise, is corrected; what others have labelled often enough gets an extra
-    opinion. The same rows again change nothing.
+    opinion. The same rows again change nothing. Of very many rows the first are taken, and the same file sent again
+    goes on with the rest: nobody waits for minutes.
     """
     report = Report(rows=len(rows))
     wanted = _read(batch, rows, report)
     session = None
     for part in _parts(wanted):
+        if report.taken + report.corrected >= AT_ONCE:
+            report.later += len(part)
+            continue
         session = session or leasing.open_session(user=user, project=batch.project, device=DEVICE, batch=batch)
         for fate, extra in _take_at_last(session, batch, part):
             _count(report, fate, extra=extra)

@@ -151,6 +151,7 @@ class LabelsBody(rest.Serializer[Any]):
     same = rest.IntegerField(help_text="There already, just so.")
     changed = rest.IntegerField(help_text="Taken before and changed since: left as they are.")
     empty = rest.IntegerField(help_text="Without an answer.")
+    later = rest.IntegerField(help_text="Beyond what is taken at once: send the same labels again.")
     refused = rest.SerializerMethodField()
 
     def get_refused(self, report: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from annotator.models import (
     AnnotationSession,
     AuditDraw,
     Batch,
-    BatchImage,
     ColdStart,
     Image,
     Linearization,
@@ -111,22 +110,25 @@ def is_trained(live: Linearization | None) -> bool:
 
 def _of_batch(session: AnnotationSession, batch: Batch, *, tries: int) -> Iterator[Candidate]:
     """The batch's images in their order; its scores and its network are those of the moment when it was chosen."""
-    waiting = BatchImage.objects.filter(batch=batch, image__in=unheld_images(session)).order_by("position")
-    first = list(waiting[:tries])
-    yield from (_batch_candidate(place, batch) for place in first)
+    # A join, no list of all open images: the first few are found without a look at the rest.
+    waiting = unheld_images(session).filter(batch_places__batch=batch).order_by("batch_places__position")
+    places = waiting.values_list("pk", "batch_places__score")
+    first = list(places[:tries])
+    yield from (_batch_candidate(batch, pk, score) for pk, score in first)
     if len(first) == tries:
-        rest = waiting.filter(position__gt=first[-1].position)
-        yield from (_batch_candidate(place, batch) for place in rest)
+        tried = {pk for pk, _ in first}
+        rest = [place for place in places if place[0] not in tried]
+        yield from (_batch_candidate(batch, pk, score) for pk, score in rest)
 
 
-def _batch_candidate(place: BatchImage, batch: Batch) -> Candidate:
+def _batch_candidate(batch: Batch, image_id: int, score: float | None) -> Candidate:
     return Candidate(
-        image_id=place.image_id,
+        image_id=image_id,
         kind=Query.Kind.BATCH,
         source="batch",
         strategy=batch.title.lower(),
         probability=batches.probability(batch),
-        score=place.score,
+        score=score,
     )
 
 

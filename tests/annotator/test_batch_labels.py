@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
+from annotator.actions import batch_labels
 from annotator.actions.batch_labels import check_labels, take_labels
 from annotator.actions.batching import close_batch
 from annotator.exporting.batch import stream_csv, stream_zip
@@ -78,6 +79,19 @@ def test_the_same_file_twice_adds_nothing_and_the_last_labels_finish_the_batch(b
     assert (again.taken, again.corrected, again.same) == (0, 0, 3)
     assert Annotation.objects.count() == 3
     assert Query.objects.count() == 3
+
+
+def test_of_very_many_rows_the_first_are_taken_and_the_same_file_goes_on(batch, bob, project, monkeypatch):
+    monkeypatch.setattr(batch_labels, "CHUNK", 1)
+    monkeypatch.setattr(batch_labels, "AT_ONCE", 2)
+    data = filled(batch, "cat", "dog", "bird")
+    assert [
+        (report.taken, report.same, report.later) for report in (take(batch, bob, data), take(batch, bob, data))
+    ] == [
+        (2, 0, 1),
+        (1, 2, 0),
+    ]
+    assert Annotation.objects.count() == 3
 
 
 def test_checking_says_the_same_and_writes_nothing(batch, bob, project):
