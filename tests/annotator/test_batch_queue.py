@@ -15,7 +15,7 @@ from annotator.actions import labelling, leasing, reserving
 from annotator.actions.batching import close_batch
 from annotator.models import Annotation, AuditDraw, Query
 from annotator.models.answer import Answer
-from annotator.queries import batches
+from annotator.queries import batches, candidates
 from annotator.queries.labelling import prepared_share
 from tests.annotator.batch_steps import make_batch, rows_of, tab_in, work_off
 from tests.annotator.labelling_steps import answer_hold, in_order, label, make_live, tab_of
@@ -53,6 +53,24 @@ def test_its_images_come_in_its_order_and_then_it_is_finished(batch, bob):
     batch.refresh_from_db()
     assert batch.state == "finished"
     assert batch.finished_at is not None
+
+
+def test_the_order_is_its_own_where_an_earlier_batch_had_the_same_images(project, bob):
+    earlier = make_batch(project, rows_of(project, 2, 7, 5, 1), name="earlier")
+    close_batch(batch=earlier)
+    rows, _ = work_off(*tab_in(bob, make_batch(project, rows_of(project, 5, 7, 2))))
+    assert rows == [5, 7, 2]
+    assert Annotation.objects.count() == 3
+
+
+def test_more_images_than_are_looked_at_first_come_in_their_order(make_project, bob):
+    project = make_project("long", images=9)
+    order = [8, 3, 5, 0, 7, 1, 2, 6, 4]
+    session, card = tab_in(bob, make_batch(project, rows_of(project, *order)))
+    found = candidates.coming_next(session, live=None, follows=None, draw=None, tries=2)
+    rows = dict(project.images.values_list("pk", "row"))
+    assert [rows[one.image_id] for one in found] == order[1:]
+    assert work_off(session, card)[0] == order
 
 
 def test_two_people_share_it_and_never_hold_the_same_image(batch, alice, bob):
