@@ -323,6 +323,8 @@ def _empty_batch(session: AnnotationSession, line: BatchLine) -> EmptyState:
     """Say why a batch has no image for this annotator."""
     if line.state == Batch.State.FINISHED:
         return EmptyState("batch_finished", f"All {line.counts.total:,} images of “{line.batch.name}” are labelled.")
+    if line.is_preparing:
+        return EmptyState("batch_preparing", f"The images of “{line.batch.name}” are being chosen.")
     if not line.is_open:
         return EmptyState("batch_closed", f"Nobody works on “{line.batch.name}” any more. Your labels are kept.")
     return _all_on_lease(session) or _all_answered(line.counts.left)

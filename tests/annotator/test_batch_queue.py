@@ -104,6 +104,16 @@ def test_a_batch_that_is_closed_gives_nothing_more(batch, bob):
     assert Annotation.objects.get().late is False
 
 
+def test_a_tab_that_is_early_waits_for_the_choice(batch, bob):
+    batch.state = "preparing"
+    batch.save()
+    session, card = tab_in(bob, batch)
+    assert (card.query, card.empty.kind, card.empty.is_final) == (None, "batch_preparing", False)
+    batch.state = "open"
+    batch.save()
+    assert leasing.current_card(session=session).query.image.row == 7
+
+
 def test_with_overlap_two_each_image_wants_two_people(project, batch, alice, bob):
     project.overlap = 2
     project.save()
