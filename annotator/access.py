@@ -69,7 +69,8 @@ def own_session(
         raise Http404("No such session.")
     sessions = AnnotationSession.objects.select_related("project", "user")
     if classes:
-        sessions = sessions.prefetch_related("project__classes")
+        shown = sessions.select_related("project", "user", "batch__linearization__network_version")
+        sessions = shown.prefetch_related("project__classes")
     session = sessions.filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk).first()
     if session is None or slug not in (None, session.project.slug):
         raise Http404("No such session.")

@@ -109,6 +109,19 @@ class JobAdmin(ReadOnlyAdmin):
     list_select_related = ("project",)
 
 
+@admin.register(models.Batch)
+class BatchAdmin(ReadOnlyAdmin):
+    list_display = ("project", "name", "size", "method", "mode", "state", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("project",)
+
+
+@admin.register(models.BatchImage)
+class BatchImageAdmin(ReadOnlyAdmin):
+    list_display = ("batch", "position", "image", "score")
+    list_select_related = ("batch", "image")
+
+
 @admin.register(models.WorkerHeartbeat)
 class WorkerHeartbeatAdmin(ReadOnlyAdmin):
     list_display = ("name", "kind", "pid", "started_at", "seen_at", "memory_bytes", "projects_held", "evictions")

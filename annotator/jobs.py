@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from annotator import metrics
 from annotator.actions.sending import send_task
-from annotator.models import Job, NetworkVersion, Project
+from annotator.models import Batch, Job, NetworkVersion, Project
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ TASKS = {
     Job.Kind.TRAIN: "annotator.tasks.train_network",
     Job.Kind.COMPARE: "annotator.tasks.compare_strategies",
     Job.Kind.ARRAYS: "annotator.tasks.compute_arrays",
+    Job.Kind.BATCH: "annotator.tasks.select_batch",
 }
 PROGRESS_SECONDS = 1.0
 PULSE_SECONDS = 5.0
@@ -209,8 +210,12 @@ def _put_back(job: Job, error: OperationalError) -> None:
 
 
 def fail(job: Job, error: str) -> None:
-    """End a job, and the network it was training, with what went wrong."""
-    if _end(job, Job.State.FAILED, error=error) and job.kind == Job.Kind.TRAIN:
+    """End a job, and the network it was training or the batch it was choosing, with what went wrong."""
+    if not _end(job, Job.State.FAILED, error=error):
+        return
+    if job.kind == Job.Kind.BATCH:
+        Batch.objects.filter(job=job, state=Batch.State.PREPARING).update(state=Batch.State.FAILED)
+    if job.kind == Job.Kind.TRAIN:
         NetworkVersion.objects.filter(pk=job.options["network_version"]).update(
             state=NetworkVersion.State.FAILED, error=error, finished_at=timezone.now()
         )

@@ -32,6 +32,8 @@ NEVER_PAGES = {
     "annotate-leave",
     "annotate-reserve",
     "annotate-undo",
+    "project-batch-close",
+    "project-batch-labels",
     "project-accounts",
     "project-classes",
     "project-classes-add",
@@ -53,8 +55,9 @@ NOT_RECORDED = (
 PROBES = {"healthz", "readyz", "metrics"}
 SIGN_INS = {"login", "admin:login", "one-time-login"}
 # The only addresses that files are sent to; their views check the CSRF token themselves.
-TAKE_FILES = {"project-images", "project-network", "project-new"}
+TAKE_FILES = {"project-batch-labels", "project-images", "project-network", "project-new"}
 LIMITS: dict[str, Limit] = {
+    "project-batch-labels": limits.UPLOADS,
     "project-images": limits.UPLOADS,
     "project-new": limits.PROJECTS,
     "account-token-new": limits.TOKENS,

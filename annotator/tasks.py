@@ -38,6 +38,13 @@ def compute_arrays(job_id: int) -> None:
     compute(job_id)
 
 
+@shared_task(name="annotator.tasks.select_batch")
+def select_batch(job_id: int) -> None:
+    from annotator.learner import select
+
+    select(job_id)
+
+
 @shared_task(name="annotator.tasks.import_images")
 def import_images(job_id: int) -> None:
     from annotator.importing.jobs import run_import

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from annotator.views import (
     account,
     annotate,
+    batches,
     comparisons,
     exports,
     health,
@@ -109,6 +110,19 @@ urlpatterns: list[URLPattern | URLResolver] = [
         "projects/<slug:slug>/comparisons/<int:job_id>/cancel/",
         comparisons.project_comparison_cancel,
         name="project-comparison-cancel",
+    ),
+    # views/batches.py
+    path("projects/<slug:slug>/batches/", batches.project_batches, name="project-batches"),
+    path("projects/<slug:slug>/batches/<int:batch_id>/", batches.project_batch, name="project-batch"),
+    path("projects/<slug:slug>/batches/<int:batch_id>/annotate/", batches.annotate_batch, name="annotate-batch"),
+    path("projects/<slug:slug>/batches/<int:batch_id>/close/", batches.project_batch_close, name="project-batch-close"),
+    path(
+        "projects/<slug:slug>/batches/<int:batch_id>/labels/", batches.project_batch_labels, name="project-batch-labels"
+    ),
+    path(
+        "projects/<slug:slug>/batches/<int:batch_id>/export/<str:file_format>/",
+        batches.project_batch_export,
+        name="project-batch-export",
     ),
     # api/
     path("api/", include("annotator.api.urls")),

@@ -1,5 +1,6 @@
 """One answer's way into the database: an insert that nothing can double, the query closed, the next image leased."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -7,8 +8,9 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from annotator.actions import leasing, reserving
+from annotator.actions import finishing, leasing, reserving
 from annotator.actions.labels import (
+    Label,
     LabellingError,
     UnknownClassError,
     WrongKindError,
@@ -109,7 +111,32 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
             raise PayloadMismatchError(f"The client key {client_key} was used before, with another answer.")
         return leasing.current_query(session=session)
     query, late = _close_query(session, query_id)
-    annotation = Annotation.objects.create(
+    answer = replace(answer, seconds=_seconds(query, answer))
+    annotation = _insert(session, query, answer, label, late=late, client_key=client_key)
+    send_task("annotator.tasks.absorb_labels", session.project_id)
+    present = None
+    if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
+        leases = Query.objects.filter(session__user=session.user, image=query.image_id, state=Query.State.LEASED)
+        leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
+        present = labelling.live_query(session)
+    return present or leasing.take_next(session=session, follows=annotation)
+
+
+def record_alone(*, session: AnnotationSession, query: Query, answer: Answer, client_key: UUID) -> Annotation:
+    """Record an answer that was given elsewhere, after which nobody waits for a card; call inside a transaction.
+
+    The caller has looked for the client key and tells the learner. Raises UnknownClassError, WrongKindError,
+    WrongNumberError.
+    """
+    label = find_label(session.project, answer)
+    closed, late = _close_query(session, query.pk)
+    return _insert(session, closed, answer, label, late=late, client_key=client_key)
+
+
+def _insert(
+    session: AnnotationSession, query: Query, answer: Answer, label: Label, *, late: bool, client_key: UUID
+) -> Annotation:
+    return Annotation.objects.create(
         project=session.project,
         image_id=query.image_id,
         user=session.user,
@@ -121,16 +148,9 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
         flagged=answer.kind == "flag",
         comment=answer.comment.strip()[:MAX_COMMENT],
         late=late,
-        answer_seconds=_seconds(query, answer),
+        answer_seconds=answer.seconds,
         client_key=client_key,
     )
-    send_task("annotator.tasks.absorb_labels", session.project_id)
-    present = None
-    if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
-        leases = Query.objects.filter(session__user=session.user, image=query.image_id, state=Query.State.LEASED)
-        leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
-        present = labelling.live_query(session)
-    return present or leasing.take_next(session=session, follows=annotation)
 
 
 def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, bool]:
@@ -178,6 +198,8 @@ def _undo(*, session: AnnotationSession, client_key: UUID) -> Query | None:
     if last is None:
         raise NothingToUndoError("There is no answer of this tab left to take back.")
     withdraw(annotation=last, user=session.user, client_key=client_key)
+    if session.batch_id is not None:
+        finishing.settle(session.batch_id)
     now = timezone.now()
     Query.objects.filter(session=session, state=Query.State.LEASED).update(state=Query.State.RELEASED, closed_at=now)
     return _lease_again(session, last) or leasing.current_query(session=session)
@@ -248,7 +270,7 @@ def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer
     if old.kind == Annotation.Kind.WITHDRAW or hasattr(old, "superseded_by"):
         raise SupersededError("This answer was corrected or taken back meanwhile.")
     send_task("annotator.tasks.absorb_labels", project.pk)
-    return Annotation.objects.create(
+    corrected = Annotation.objects.create(
         project=project,
         image_id=old.image_id,
         user=user,
@@ -263,6 +285,9 @@ def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer
         client_key=client_key,
         supersedes=old,
     )
+    if old.session is not None and old.session.batch_id is not None:
+        finishing.settle(old.session.batch_id)
+    return corrected
 
 
 def _may_correct(user: User, annotation: Annotation) -> bool:

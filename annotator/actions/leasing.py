@@ -12,18 +12,20 @@ from django.db import IntegrityError, transaction
 from django.db.models import Case, IntegerField, Max, QuerySet, Value, When
 from django.utils import timezone
 
+from annotator.actions import finishing
 from annotator.actions.sending import send_task
 from annotator.models import (
     Annotation,
     AnnotationSession,
     AuditDraw,
+    Batch,
     Image,
     Linearization,
     Project,
     Query,
 )
 from annotator.queries import labelling
-from annotator.queries.candidates import Candidate, candidates, held_elsewhere, open_images
+from annotator.queries.candidates import Candidate, candidates, held_elsewhere, open_images, queue_images
 from annotator.queries.cards import Card, build_card
 
 FIRST_BATCH, LARGEST_BATCH = 4, 64
@@ -31,9 +33,11 @@ RANKED = ("prepared", "present")  # sources that do not look at what other tabs 
 
 
 @transaction.atomic
-def open_session(*, user: User, project: Project, device: str) -> AnnotationSession:
-    """Begin a tab's visit to a project."""
-    return AnnotationSession.objects.create(user=user, project=project, device=device[:200], seed=secrets.randbits(48))
+def open_session(*, user: User, project: Project, device: str, batch: Batch | None = None) -> AnnotationSession:
+    """Begin a tab's visit to a project, or to one of its batches."""
+    return AnnotationSession.objects.create(
+        user=user, project=project, batch=batch, device=device[:200], seed=secrets.randbits(48)
+    )
 
 
 def current_card(*, session: AnnotationSession) -> Card:
@@ -95,13 +99,15 @@ def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Quer
     if not labelling.can_be_labelled(project):
         return None
     number = next_number(session)
-    live = labelling.live_linearization(project)
+    live = labelling.choosing_linearization(session)
     draw = random.Random(f"{session.seed}:{number}")  # noqa: S311 - a repeatable draw, not a secret
     order = candidates(session, live=live, follows=follows, draw=draw)
     for candidate, image in _open(order, session):
         query = _lease(candidate, image, session=session, number=number, live=live, follows=follows)
         if query is not None:
             return query
+    if session.batch_id is not None:
+        finishing.settle(session.batch_id)
     return None
 
 
@@ -111,10 +117,12 @@ def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[tu
     Of a ranking, what other tabs keep in reserve comes after what is free among the next few: people are seldom given
     what somebody else may be answering offline, and never something much worse than the best.
     """
-    images = open_images(session.project, session.user).defer("metadata")
+    images = queue_images(session).defer("metadata")
     for source, of_source in groupby(order, key=lambda candidate: candidate.source):
         if source in RANKED:
             yield from _pick(of_source, images.annotate(held=held_elsewhere(session)), "held")
+        elif source == "audit":  # drawn from the whole pool, open batches and all, or it would measure a part of it
+            yield from _pick(of_source, open_images(session.project, session.user).defer("metadata"))
         else:
             yield from _pick(of_source, images)
 

@@ -43,7 +43,7 @@ def refill(*, session: AnnotationSession, others: int | None = None) -> list[Que
     project = Project.objects.select_for_update(no_key=True).get(pk=session.project_id)
     _close_over(project)
     _forget_old(session)
-    live = labelling.live_linearization(project)
+    live = labelling.choosing_linearization(session)
     others = reserve.other_tabs(session) if others is None else others
     kept = reserve.still_good(session, live=live, others=others)
     held = {hold.image_id for hold in kept}

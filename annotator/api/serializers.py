@@ -33,6 +33,9 @@ class FiniteField(serializers.FloatField):
 
 class SessionRequest(serializers.Serializer[Any]):
     device = serializers.CharField(max_length=200, default="", allow_blank=True, help_text="What labels, for the log.")
+    batch = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_ROW, allow_null=True, default=None, help_text="Work off this batch."
+    )
 
 
 class AnswerRequest(serializers.Serializer[Any]):
@@ -230,7 +233,7 @@ class SessionBody(serializers.ModelSerializer[AnnotationSession]):
 
     class Meta:
         model = AnnotationSession
-        fields = ["id", "project", "started_at"]
+        fields = ["id", "project", "batch", "started_at"]
 
 
 class QueryBody(serializers.ModelSerializer[Query]):
@@ -273,8 +276,17 @@ class OwnProgress(serializers.Serializer[Any]):
     by_me_today = serializers.IntegerField()
 
 
+class CardOfBatch(serializers.Serializer[Any]):
+    id = serializers.IntegerField(source="line.batch.pk")
+    name = serializers.CharField(source="line.batch.name")
+    position = serializers.IntegerField(allow_null=True, help_text="The image's place in the batch, from 1.")
+    images = serializers.IntegerField(source="line.counts.total")
+    left = serializers.IntegerField(source="line.counts.left")
+
+
 class CardBody(serializers.Serializer[Any]):
     session = serializers.UUIDField(source="session.pk")
+    batch = CardOfBatch(allow_null=True, help_text="Of a session that works off a batch.")
     query = QueryBody(allow_null=True)
     empty = EmptyBody(allow_null=True, help_text="Why there is no image, and what to do.")
     reason = serializers.CharField(allow_blank=True, help_text="Why this image, in words.")

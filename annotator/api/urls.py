@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from annotator.api import comparisons, documents, imports, views
+from annotator.api import batches, comparisons, documents, imports, views
 
 urlpatterns = [
     path("projects/", views.ProjectListView.as_view(), name="api-projects"),
@@ -15,6 +15,18 @@ urlpatterns = [
     path("projects/<slug:slug>/imports/<int:job_id>/", imports.ImportView.as_view(), name="api-import"),
     path("projects/<slug:slug>/comparisons/", comparisons.ComparisonListView.as_view(), name="api-comparisons"),
     path("projects/<slug:slug>/comparisons/<int:job_id>/", comparisons.ComparisonView.as_view(), name="api-comparison"),
+    path("projects/<slug:slug>/batches/", batches.BatchListView.as_view(), name="api-batches"),
+    path("projects/<slug:slug>/batches/<int:batch_id>/", batches.BatchView.as_view(), name="api-batch"),
+    path(
+        "projects/<slug:slug>/batches/<int:batch_id>/export/<str:file_format>/",
+        batches.BatchExportView.as_view(),
+        name="api-batch-export",
+    ),
+    path(
+        "projects/<slug:slug>/batches/<int:batch_id>/labels/",
+        batches.BatchLabelsView.as_view(),
+        name="api-batch-labels",
+    ),
     path("images/<int:image_id>/file/", views.ImageFileView.as_view(), name="api-image-file"),
     path("sessions/<uuid:session_id>/query/", views.QueryView.as_view(), name="api-query"),
     path("sessions/<uuid:session_id>/answers/", views.AnswerListView.as_view(), name="api-answers"),

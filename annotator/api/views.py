@@ -20,7 +20,7 @@ from annotator.api.changes import ProjectChange, RefusedChangeError
 from annotator.api.requests import ApiView
 from annotator.importing.thumbnails import THUMBNAIL_SIZES
 from annotator.models.strategies import named
-from annotator.queries import images, progress, projects
+from annotator.queries import batches, images, progress, projects
 from annotator.queries import labelling as labelling_queries
 from annotator.queries.cards import Card, EmptyState, build_card
 from annotator.views.exports import FORMATS, download
@@ -142,7 +142,11 @@ class SessionListView(ApiView):
         asked = serializers.SessionRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         device = asked.validated_data["device"] or "API"
-        session = leasing.open_session(user=found.user, project=found.project, device=device)
+        batch_id = asked.validated_data["batch"]
+        batch = None if batch_id is None else batches.batch(found.project, batch_id)
+        if batch_id is not None and batch is None:
+            raise NotFound("There is no such batch.")
+        session = leasing.open_session(user=found.user, project=found.project, device=device, batch=batch)
         return Response(serializers.SessionBody(session).data, status=status.HTTP_201_CREATED)
 
 

@@ -5,20 +5,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from django.utils import timezone
 
 from annotator import media
 from annotator.exporting import csv
 from annotator.exporting.rows import CHUNK, read_annotations
+from annotator.file_names import image_name, safe_name
 from annotator.models import Annotation, Image, LabelClass, Project
 
 CONTENT_TYPE = "application/zip"
 PIECE = 256 * 1024
-MAX_NAME = 80
-# Names that Windows keeps for devices, whatever their ending.
-DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
 
 
 class Outlet:
@@ -118,17 +116,3 @@ def folder_names(classes: Iterable[LabelClass]) -> dict[int, str]:
         taken.add(name.casefold())
         names[label_class.pk] = name
     return names
-
-
-def image_name(image: Image) -> str:
-    """Return the image's own name behind its row, which makes it unique, with the ending of what is stored."""
-    stem = safe_name(PurePosixPath(image.source_name).stem)
-    ending = PurePosixPath(image.file).suffix
-    return f"{image.row:06d}-{stem}{ending}" if stem else f"{image.row:06d}{ending}"
-
-
-def safe_name(name: str) -> str:
-    """Return a name without separators, control characters, leading or trailing dots, or a device's name; or ""."""
-    allowed = "".join(letter if letter.isprintable() and letter not in '<>:"/\\|?*' else "_" for letter in name)
-    short = allowed.strip(" ._")[:MAX_NAME].rstrip(" .")
-    return f"{short}_" if short.split(".")[0].casefold() in DEVICES else short

@@ -9,8 +9,9 @@ from itertools import groupby
 
 from annotator import media
 from annotator.exporting import csv
-from annotator.exporting.image_folder import Outlet, add_file, image_name, read_pieces
+from annotator.exporting.image_folder import Outlet, add_file, read_pieces
 from annotator.exporting.rows import CHUNK, read_annotations
+from annotator.file_names import image_name
 from annotator.models import Image, Project
 from annotator.models.scale import plain
 

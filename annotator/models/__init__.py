@@ -1,6 +1,7 @@
 """Labels in the database are the truth; every array on disk is a cache that can be rebuilt from them."""
 
 from annotator.models.annotation import Annotation, Query
+from annotator.models.batch import Batch, BatchImage
 from annotator.models.job import Job, WorkerHeartbeat
 from annotator.models.learner import AuditDraw, ColdStart, Linearization, NetworkVersion, Ownership, Ranking
 from annotator.models.pool import Image, LabelClass
@@ -11,6 +12,8 @@ __all__ = [
     "Annotation",
     "AnnotationSession",
     "AuditDraw",
+    "Batch",
+    "BatchImage",
     "ColdStart",
     "Image",
     "Job",

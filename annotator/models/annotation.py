@@ -30,6 +30,7 @@ class Query(models.Model):
         FALLBACK = "fallback", "Fallback"
         UNDO = "undo", "Back after undo"
         RESERVE = "reserve", "From the reserve"
+        BATCH = "batch", "From a batch"
 
     class State(models.TextChoices):
         LEASED = "leased", "On lease"

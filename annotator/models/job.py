@@ -15,6 +15,7 @@ class Job(models.Model):
         TRAIN = "train", "Training the network"
         COMPARE = "compare", "Comparing strategies"
         ARRAYS = "arrays", "Computing what the order looks at"
+        BATCH = "batch", "Preparing a batch"
 
     class State(models.TextChoices):
         PENDING = "pending", "Waiting"

@@ -14,6 +14,7 @@ from annotator.models import (
     Annotation,
     AnnotationSession,
     AuditDraw,
+    Batch,
     ColdStart,
     Image,
     Linearization,
@@ -24,7 +25,7 @@ from annotator.models import (
 from annotator.models.answer_lists import AnswerList
 from annotator.models.id_ranges import Ranges, add, contains
 from annotator.models.scale import Scale
-from annotator.queries import labelling
+from annotator.queries import batches, labelling
 
 COLD_START_TRIES = 20
 RANDOM_TRIES = 64
@@ -70,12 +71,16 @@ def candidates(
     session: AnnotationSession, *, live: Linearization | None, follows: Annotation | None, draw: random.Random
 ) -> Iterator[Candidate]:
     """Yield what could come next: an audit image by its share, then the ranking prepared for this answer, the last
-    ranking, the cold-start order, random images, and at last what other tabs keep in reserve."""
+    ranking, the cold-start order, random images, and at last what other tabs keep in reserve.
+
+    In a batch: its images in its order, and at last what other tabs keep in reserve of them.
+    """
     project = session.project
-    if draw.random() < project.audit_share:
-        yield from _audit(project)
-    if is_trained(live):
-        yield from _prepared(project, follows)
+    if session.batch is None:
+        if draw.random() < project.audit_share:
+            yield from _audit(project)
+        if is_trained(live):
+            yield from _prepared(project, follows)
     yield from coming_next(session, live=live, follows=follows, draw=draw)
     yield from _held(session)
 
@@ -88,7 +93,10 @@ def coming_next(
     draw: random.Random,
     tries: int = COLD_START_TRIES,
 ) -> Iterator[Candidate]:
-    """Yield what would come next as things stand: the last ranking, the cold-start order, random images."""
+    """Yield what would come next now: a batch in its order, or the last ranking, the cold start and random images."""
+    if session.batch is not None:
+        yield from _of_batch(session, session.batch, tries=tries)
+        return
     trained = is_trained(live)
     if trained:
         yield from _present(session.project, follows)
@@ -99,6 +107,30 @@ def coming_next(
 def is_trained(live: Linearization | None) -> bool:
     """Say whether a network that was trained on labels is live: before that, the order of diversity serves."""
     return live is not None and live.network_version.number >= 1
+
+
+def _of_batch(session: AnnotationSession, batch: Batch, *, tries: int) -> Iterator[Candidate]:
+    """The batch's images in their order; its scores and its network are those of the moment when it was chosen."""
+    # A join, no list of all open images: the first few are found without a look at the rest.
+    waiting = unheld_images(session).filter(batch_places__batch=batch).order_by("batch_places__position")
+    places = waiting.values_list("pk", "batch_places__score")
+    first = list(places[:tries])
+    yield from (_batch_candidate(batch, pk, score) for pk, score in first)
+    if len(first) == tries:
+        tried = {pk for pk, _ in first}
+        rest = [place for place in places if place[0] not in tried]
+        yield from (_batch_candidate(batch, pk, score) for pk, score in rest)
+
+
+def _batch_candidate(batch: Batch, image_id: int, score: float | None) -> Candidate:
+    return Candidate(
+        image_id=image_id,
+        kind=Query.Kind.BATCH,
+        source="batch",
+        strategy=batch.title.lower(),
+        probability=batches.probability(batch),
+        score=score,
+    )
 
 
 def _audit(project: Project) -> Iterator[Candidate]:
@@ -243,11 +275,12 @@ def _random_candidate(image_id: int, project: Project, count: int) -> Candidate:
 def _held(session: AnnotationSession) -> Iterator[Candidate]:
     """Yield what other tabs keep in reserve: nobody waits for an image that somebody only might want."""
     project = session.project
-    holds = Query.objects.filter(project=project, state=Query.State.HELD, image__in=open_images(project, session.user))
+    holds = Query.objects.filter(project=project, state=Query.State.HELD, image__in=queue_images(session))
+    kind = Query.Kind.FALLBACK if session.batch_id is None else Query.Kind.BATCH
     for hold in holds.exclude(session=session).order_by("-leased_at", "image"):
         yield Candidate(
             image_id=hold.image_id,
-            kind=Query.Kind.FALLBACK,
+            kind=kind,
             source="reserve",
             strategy=hold.strategy,
             probability=hold.selection_probability,
@@ -277,6 +310,14 @@ def open_images(project: Project, user: User) -> QuerySet[Image]:
     )
 
 
+def queue_images(session: AnnotationSession) -> QuerySet[Image]:
+    """Return the open images of this tab's queue: of its batch while that is open, else of no open batch."""
+    images = open_images(session.project, session.user)
+    if session.batch_id is None:
+        return images.exclude(batches.spoken_for())
+    return images.filter(batches.in_batch(session.batch_id))
+
+
 def held_elsewhere(session: AnnotationSession) -> Exists:
     """Say of an image whether another tab keeps it in reserve just now."""
     holds = Query.objects.filter(image_id=OuterRef("pk"), state=Query.State.HELD, lease_until__gt=timezone.now())
@@ -285,7 +326,7 @@ def held_elsewhere(session: AnnotationSession) -> Exists:
 
 def unheld_images(session: AnnotationSession) -> QuerySet[Image]:
     """Return the open images that no other tab keeps in reserve."""
-    return open_images(session.project, session.user).exclude(held_elsewhere(session))
+    return queue_images(session).exclude(held_elsewhere(session))
 
 
 def _count(rows: QuerySet[Any]) -> Coalesce:

@@ -6,14 +6,16 @@ from datetime import datetime
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from annotator.models import Annotation, AnnotationSession, Job, LabelClass, Linearization, Project, Query
+from annotator.models import Annotation, AnnotationSession, Batch, Job, LabelClass, Linearization, Project, Query
 from annotator.models.scale import Scale, plain
-from annotator.queries import labelling
+from annotator.queries import batches, labelling
+from annotator.queries.batches import BatchLine
 from annotator.queries.labelling import Progress
 from annotator.queries.outlook import outlook, percent_of
 from annotator.queries.projects import preparation_failed
 from annotator.queries.reasons import reason
 
+RESERVE_WORDS_OF_BATCH = "Laid aside before the connection failed."
 # Who holds the images that are left: (a tab of one's own, another annotator) -> kind and words.
 ON_LEASE = {
     (True, False): (
@@ -26,6 +28,10 @@ ON_LEASE = {
         "Every image that is left is open in another tab of yours or with another annotator just now.",
     ),
 }
+
+
+# What is over; everything else may be otherwise in a moment.
+TITLES = {"finished": "All done", "batch_finished": "This batch is finished", "batch_closed": "This batch is closed"}
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,29 @@ class EmptyState:
     text: str
     until: datetime | None = None
 
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.kind, "No image just now")
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether looking again is of no use."""
+        return self.kind in TITLES or self.kind == "all_answered_by_you"
+
+
+@dataclass(frozen=True)
+class BatchCard:
+    """The batch that a tab works on, its numbers, and the place of the image on screen in it."""
+
+    line: BatchLine
+    position: int | None
+
 
 @dataclass(frozen=True)
 class Card:
     session: AnnotationSession
     query: Query | None
+    batch: BatchCard | None
     empty: EmptyState | None
     classes: list[ClassPrediction]
     number: NumberPanel | None
@@ -116,22 +140,24 @@ class Card:
 
 def build_card(session: AnnotationSession, query: Query | None) -> Card:
     """Gather everything the page shows for this card; a fixed number of statements whatever the size of the pool."""
-    live = query.linearization if query else labelling.live_linearization(session.project)
+    live = query.linearization if query else labelling.choosing_linearization(session)
+    batch = batch_card(session, query)
     recent = labelling.recent_annotations(session)
     shown = query is not None and query.prediction is not None and not session.project.hide_predictions
     progress = labelling.progress(session)
     return Card(
         session=session,
         query=query,
-        empty=None if query else empty_state(session),
+        batch=batch,
+        empty=None if query else empty_state(session, batch.line if batch else None),
         classes=_classes(session, query, shown=shown),
         number=_number(session.project, query, shown=shown),
         predictions_shown=shown,
         recent=recent,
         progress=progress,
         still_needed=_still_needed(session.project, live, progress),
-        reason=reason(session.project, query, live) if query else "",
-        model_words=model_words(session.project, live),
+        reason=_reason(session.project, query, live, batch) if query else "",
+        model_words=batch_model_words(session.batch) if session.batch else model_words(session.project, live),
         labels_behind=query.labels_behind if query else 0,
         prepared=query is not None and query.kind == Query.Kind.RANKED and labelling.is_prepared(query),
         can_undo=labelling.can_undo(session, recent),
@@ -173,6 +199,27 @@ def answer_words(annotation: Annotation, project: Project) -> str:
     return "flagged" if annotation.flagged else "skipped"
 
 
+def batch_card(session: AnnotationSession, query: Query | None) -> BatchCard | None:
+    if session.batch is None:
+        return None
+    if query is None:  # it may have been closed just now
+        session.batch.refresh_from_db(fields=["state"])
+    place = batches.positions_of(session.batch, [query.image_id]).get(query.image_id) if query else None
+    return BatchCard(batches.line(session.batch), place)
+
+
+def batch_reason(batch: Batch, position: int | None) -> str:
+    """Say which image of a batch this is, and how the batch was chosen."""
+    place = f"Image {position:,}" if position else "An image"
+    return f"{place} of batch “{batch.name}” ({batch.title})."
+
+
+def _reason(project: Project, query: Query, live: Linearization | None, batch: BatchCard | None) -> str:
+    if query.kind == Query.Kind.BATCH and batch is not None:
+        return batch_reason(batch.line.batch, batch.position)
+    return reason(project, query, live)
+
+
 def model_words(project: Project, live: Linearization | None) -> str:
     """Say which model chose a card."""
     if live is None:
@@ -184,6 +231,15 @@ def model_words(project: Project, live: Linearization | None) -> str:
     return f"Network {number}, trained on {live.network_version.label_count:,} labels, linearised"
 
 
+def batch_model_words(batch: Batch) -> str:
+    """Say which model chose a batch."""
+    chosen_by = batch.linearization
+    if chosen_by is None:
+        return "Chosen by chance, without a model"
+    number = chosen_by.network_version.number
+    return f"Chosen by network {number}" if number else "Chosen by the untrained network"
+
+
 def _worker_notice() -> str:
     if labelling.learner_is_running(now=timezone.now()):
         return ""
@@ -193,9 +249,11 @@ def _worker_notice() -> str:
     )
 
 
-def empty_state(session: AnnotationSession) -> EmptyState:
+def empty_state(session: AnnotationSession, batch: BatchLine | None) -> EmptyState:
     """Name the cause and what to do."""
     project = session.project
+    if batch is not None:
+        return _empty_batch(session, batch)
     if not labelling.can_be_labelled(project):
         return EmptyState("no_classes", "This project has no classes yet. An admin can add them under Settings.")
     total = labelling.count_images(project)
@@ -204,12 +262,36 @@ def empty_state(session: AnnotationSession) -> EmptyState:
     labelled = labelling.current_labels(project).values("image").distinct().count()
     if labelled >= total:
         return EmptyState("finished", f"All {total:,} images are labelled. Nothing is left to do here.")
+    spoken_for = batches.count_spoken_for(project)
+    if spoken_for:
+        return _in_batches(spoken_for)
     return _all_on_lease(session) or _all_answered(total - labelled)
+
+
+def _in_batches(count: int) -> EmptyState:
+    images = f"{count:,} image{' is' if count == 1 else 's are'}"
+    return EmptyState(
+        "in_batches",
+        f"Nothing is left for you in this queue, but {images} waiting in open batches: they are labelled there.",
+    )
+
+
+def _empty_batch(session: AnnotationSession, line: BatchLine) -> EmptyState:
+    """Say why a batch has no image for this annotator."""
+    if line.state == Batch.State.FINISHED:
+        return EmptyState("batch_finished", f"All {line.counts.total:,} images of “{line.batch.name}” are labelled.")
+    if line.is_preparing:
+        return EmptyState("batch_preparing", f"The images of “{line.batch.name}” are being chosen.")
+    if not line.is_open:
+        return EmptyState("batch_closed", f"Nobody works on “{line.batch.name}” any more. Your labels are kept.")
+    return _all_on_lease(session) or _all_answered(line.counts.left)
 
 
 def _all_on_lease(session: AnnotationSession) -> EmptyState | None:
     """Say who has the images that are left: this annotator's other tabs, other annotators, or both."""
     leases = Query.objects.filter(project=session.project, state=Query.State.LEASED).exclude(session=session)
+    if session.batch_id is not None:
+        leases = leases.filter(image__batch_places__batch=session.batch_id)
     mine = Q(session__user=session.user)
     found = leases.aggregate(first=Min("lease_until"), mine=Count("pk", filter=mine), others=Count("pk", filter=~mine))
     if found["first"] is None:

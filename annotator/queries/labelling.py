@@ -6,12 +6,13 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from annotator.models import (
     Annotation,
     AnnotationSession,
+    BatchImage,
     Image,
     Linearization,
     Project,
@@ -23,6 +24,7 @@ from annotator.models.answer_lists import FirstImages
 from annotator.models.id_ranges import Ranges, contains, outside
 
 RECENT = 20
+NEXT_OF_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ def live_linearization(project: Project) -> Linearization | None:
     )
 
 
+def choosing_linearization(session: AnnotationSession) -> Linearization | None:
+    """Return what chooses this tab's images: the live linearisation, or the one that has chosen its batch."""
+    return live_linearization(session.project) if session.batch is None else session.batch.linearization
+
+
 def last_answer(*, user: User, project: Project) -> Annotation | None:
     """Return the annotator's newest answer in the project that still stands."""
     return current_annotations(project).filter(user=user).order_by("-id").first()
@@ -151,10 +158,21 @@ def count_images(project: Project) -> int:
 
 def preload_images(*, session: AnnotationSession, query_id: UUID) -> list[Image]:
     """Return the images that could follow each answer to the tab's card, a dozen at most; [] while none is known."""
+    if session.batch_id is not None:
+        return _next_of_batch(session, query_id)
     cards = Query.objects.filter(pk=query_id, session=session, state=Query.State.LEASED)
     rankings = Ranking.objects.filter(project=session.project_id, image__in=cards.values("image"))
     first_ids = rankings.values_list(FirstImages("answers"), flat=True).first() or []
     return list(Image.objects.filter(pk__in=first_ids[:40], deleted_at=None).only("pk", "sha256")[:12])
+
+
+def _next_of_batch(session: AnnotationSession, query_id: UUID) -> list[Image]:
+    """Return the images that stand behind the card's in its batch."""
+    behind = BatchImage.objects.filter(batch=session.batch_id, image__deleted_at=None)
+    cards = Query.objects.filter(pk=query_id, session=session, state=Query.State.LEASED)
+    place = BatchImage.objects.filter(batch=session.batch_id, image__in=cards.values("image")).values("position")[:1]
+    following = behind.filter(position__gt=Subquery(place)).select_related("image").order_by("position")
+    return [place.image for place in following[:NEXT_OF_BATCH]]
 
 
 def learner_is_running(*, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from annotator.models import AnnotationSession, Image, Linearization, Query
 from annotator.queries import labelling
-from annotator.queries.candidates import Candidate, coming_next, open_images, unheld_images
+from annotator.queries.candidates import Candidate, coming_next, queue_images, unheld_images
 
 MAX_HEADROOM = 20
 LARGEST_BATCH = 640
@@ -49,7 +49,7 @@ def choose(
     order = coming_next(session, live=live, follows=None, draw=draw, tries=wanted + len(besides))
     taken = {*besides, *_held_by_others(session)}
     left = (candidate for candidate in order if candidate.image_id not in taken)
-    images = open_images(session.project, session.user).defer("metadata")
+    images = queue_images(session).defer("metadata")
     found: dict[int, tuple[Candidate, Image]] = {}
     size = wanted
     while len(found) < wanted and (batch := list(islice(left, size))):

@@ -15,6 +15,7 @@ from annotator.actions import labelling, leasing
 from annotator.actions.labelling import LabellingError, NothingToUndoError, QueryClosedError
 from annotator.forms.labelling import AnswerForm, CorrectionForm, UndoForm, first_error
 from annotator.models import Annotation, AnnotationSession
+from annotator.queries import batches
 from annotator.queries import labelling as queries
 from annotator.queries.cards import Card, answer_words
 
@@ -159,6 +160,7 @@ def show(
         "many_classes": len(card.classes) > 10,
         "long_names": any(len(item.label_class.name) > 4 for item in card.classes),
         "lease_seconds": settings.LEASE_SECONDS,
+        "open_batches": partial(batches.open_lines, project),  # the whole page and an empty card ask alone
     }
     fragment = "#correction" if correction else "#swap"
     template = "annotator/annotate.html" + (fragment if request.headers.get("HX-Request") else "")

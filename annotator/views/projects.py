@@ -27,6 +27,7 @@ from annotator.forms.projects import (
 from annotator.importing.uploads import UploadError, check_size
 from annotator.importing.weights import WeightsError, discard_unused, keep_weights
 from annotator.models import Project
+from annotator.queries import batches
 from annotator.queries import projects as queries
 from annotator.views.receiving import content_length, keep_nothing
 
@@ -120,6 +121,7 @@ def home_context(found: access.ProjectAccess) -> dict[str, object]:
         "network_is_open": queries.network_is_open(found.project),
         "busy": any(not queries.is_over(job) for job in jobs),
         "learner_runs": queries.learner_runs(),
+        "open_batches": batches.open_lines(found.project),
     }
 
 

@@ -10,9 +10,9 @@ from django.views.decorators.http import require_POST
 
 from annotator import access
 from annotator.actions import reserving
-from annotator.models import Project, Query
-from annotator.queries import reserve
-from annotator.queries.cards import model_words
+from annotator.models import AnnotationSession, Project, Query
+from annotator.queries import batches, reserve
+from annotator.queries.cards import RESERVE_WORDS_OF_BATCH, batch_model_words, batch_reason, model_words
 from annotator.queries.reasons import RESERVE_WORDS
 
 
@@ -23,10 +23,19 @@ def annotate_reserve(request: HttpRequest, slug: str, session_id: UUID) -> HttpR
     session = access.own_session(request.user, session_id, slug=slug)
     others = reserve.other_tabs(session)
     holds = reserving.refill(session=session, others=others)
-    project = session.project
-    model = model_words(session.project, holds[0].linearization) if holds else ""  # all come from the one that is live
-    cards = [describe(hold, project, model=model) for hold in holds]
-    return JsonResponse({"cards": cards, "again_after": reserve.again_after(others)})
+    return JsonResponse({"cards": _cards(session, holds), "again_after": reserve.again_after(others)})
+
+
+def _cards(session: AnnotationSession, holds: list[Query]) -> list[dict[str, Any]]:
+    """Describe what is held; of a batch, with its place in it."""
+    project, batch = session.project, session.batch
+    if batch is None:
+        model = model_words(project, holds[0].linearization) if holds else ""  # all come from the one that is live
+        return [describe(hold, project, model=model) for hold in holds]
+    places = batches.positions_of(batch, [hold.image_id for hold in holds])
+    cards = [describe(hold, project, model=batch_model_words(batch)) for hold in holds]
+    reasons = [f"{batch_reason(batch, places.get(card['image']))} {RESERVE_WORDS_OF_BATCH}" for card in cards]
+    return [card | {"reason": why} for card, why in zip(cards, reasons, strict=True)]
 
 
 def describe(hold: Query, project: Project, *, model: str) -> dict[str, Any]:
@@ -42,6 +51,6 @@ def describe(hold: Query, project: Project, *, model: str) -> dict[str, Any]:
         "height": image.height,
         "prediction": prediction,
         "reason": RESERVE_WORDS,
-        "model": f"{model} · labels behind: {hold.labels_behind}",
+        "model": f"{model} · labels behind: {hold.labels_behind}" if hold.source != "batch" else model,
         **({"suggestion": suggested} if scale else {}),
     }

@@ -91,6 +91,7 @@ def run_jobs() -> Callable[[Project], None]:
                 Job.Kind.TRAIN: learner.train,
                 Job.Kind.COMPARE: learner.compare,
                 Job.Kind.ARRAYS: learner.compute,
+                Job.Kind.BATCH: learner.select,
             }[Job.Kind(job.kind)](job.pk)
             job.refresh_from_db()
             assert job.state == Job.State.DONE, job.error

@@ -12,6 +12,7 @@ from django.urls import reverse
 from annotator.actions import labelling, leasing
 from annotator.models import Annotation, Image, Job, Project
 from annotator.models.answer import Answer
+from tests.annotator.batch_steps import make_batch
 from tests.conftest import BACKEND
 
 PEOPLE = ("anonymous", "outsider", "annotator", "reviewer", "admin", "staff")
@@ -94,6 +95,8 @@ ROUTES: dict[str, list[Route]] = {
     "project-comparison": [page(404, 403, 200, "slug", "comparison")],
     "project-comparison-data": [page(404, 403, 200, "slug", "comparison")],
     "project-comparison-cancel": [page(404, 403, 302, "slug", "comparison", **POST)],
+    "project-batches": [page(404, 403, 200, "slug"), page(404, 403, 422, "slug", **POST)],
+    "project-batch-close": [page(404, 403, 302, "slug", "batch", **POST)],
     "project-exports": [page(404, 403, 200, "slug")],
     "project-export": [page(404, 403, 200, "slug", "csv"), page(404, 403, 404, "slug", "exe")],
     # Its members.
@@ -101,6 +104,13 @@ ROUTES: dict[str, list[Route]] = {
     "project-progress-data": [page(404, 200, 200, "slug")],
     "project-progress-jobs": [page(404, 286, 286, "slug")],
     "image-file": [page(404, 200, 200, "image", "digest"), page(404, 404, 404, "image", "x")],
+    "project-batch": [page(404, 200, 200, "slug", "batch")],
+    "project-batch-export": [
+        page(404, 200, 200, "slug", "batch", "csv"),
+        page(404, 404, 404, "slug", "batch", "exe"),
+    ],
+    "project-batch-labels": [page(404, 422, 422, "slug", "batch", **POST)],
+    "annotate-batch": [page(404, 302, 302, "slug", "batch")],
     "annotate": [page(404, 302, 302, "slug")],
     # One's own session, here the annotator's.
     "annotate-session": [page(404, 200, 404, "slug", "session")],
@@ -132,6 +142,10 @@ ROUTES: dict[str, list[Route]] = {
         api(404, 403, 200, "slug", "comparison"),
         api(404, 403, 422, "slug", "comparison", method="delete"),
     ],
+    "api-batches": [api(404, 200, 200, "slug"), api(404, 403, 400, "slug", **POST)],
+    "api-batch": [api(404, 200, 200, "slug", "batch"), api(404, 403, 204, "slug", "batch", method="delete")],
+    "api-batch-export": [api(404, 200, 200, "slug", "batch", "csv")],
+    "api-batch-labels": [api(404, 400, 400, "slug", "batch", **POST)],
     "api-token": [api(404, 404, 404, method="delete")],
     "api-schema": [api(200, 200, 200)],
     "api-docs": [api(200, 200, 200)],
@@ -141,7 +155,7 @@ CASES = [(name, number, route) for name, routes in ROUTES.items() for number, ro
 
 
 # These hand an image out or keep it, as opening the annotator's page must.
-LEASING = {"annotate", "annotate-session", "annotate-correct"}
+LEASING = {"annotate", "annotate-batch", "annotate-session", "annotate-correct"}
 READS = [(name, route) for name, _, route in CASES if route.method == "get" and name not in LEASING]
 
 
@@ -161,6 +175,7 @@ def make_things(project: Project, bob: User) -> dict[str, object]:
         "image": image.pk,
         "digest": image.sha256[:16],
         "job": Job.objects.create(project=project, kind=Job.Kind.IMPORT, state=Job.State.DONE).pk,
+        "batch": make_batch(project, list(Image.objects.filter(project=project)[:3])).pk,
         "comparison": Job.objects.create(project=project, kind=Job.Kind.COMPARE, state=Job.State.DONE).pk,
         "membership": project.memberships.get(user=bob).pk,
     }

@@ -23,10 +23,11 @@ from schemathesis.specs.openapi.checks import (
 
 from annotator.actions import labelling, leasing
 from annotator.actions.accounts import create_token
-from annotator.models import AnnotationSession, Job, Project, Query
+from annotator.models import AnnotationSession, Batch, Job, Linearization, Project, Query
 from annotator.models.answer import Answer
-from annotator.queries import comparisons
+from annotator.queries import batches, comparisons
 from config.wsgi import application
+from tests.annotator.batch_steps import make_batch
 
 CHECKS = [
     not_a_server_error,
@@ -35,7 +36,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-ROUTES = 18
+ROUTES = 24
 schema = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(public=True))
 schema.app = application
 
@@ -56,6 +57,8 @@ def world(project: Project, alice: User, monkeypatch: pytest.MonkeyPatch) -> Wor
     cache.clear()
     enough = comparisons.Size(labelled=80, wanted=60, labels=40, held_out=20)
     monkeypatch.setattr(comparisons, "size", lambda _project: enough)
+    choice = batches.Choice(10_000, Linearization(sketch_size=8))
+    monkeypatch.setattr(batches, "choice", lambda _project, _method: choice)
     session = leasing.open_session(user=alice, project=project, device="schema")
     query = leasing.current_card(session=session).query
     labelling.record_annotation(
@@ -92,6 +95,10 @@ def make_real(case: schemathesis.Case, world: World) -> None:
         "image_id": world.image,
         "job_id": world.job,
     }
+    if "/batches/" in case.operation.path:
+        Batch.objects.all().delete()  # one is prepared at a time
+        project = Project.objects.get(slug=world.slug)
+        known |= {"batch_id": make_batch(project, list(project.images.all()[3:])).pk, "file_format": "csv"}
     if "/comparisons/" in case.operation.path:
         Job.objects.filter(kind=Job.Kind.COMPARE).delete()  # one at a time
     if case.operation.path.endswith("/comparisons/{job_id}/"):
