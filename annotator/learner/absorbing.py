@@ -322,6 +322,7 @@ def _fingerprint(project: Project, held: ProjectState, leases: list[Query]) -> o
         project.overlap,
         project.scale,
         held.deleted,
+        reading.open_batches(project),
     )
 
 

@@ -209,8 +209,9 @@ def _numbers_after(state: ProjectState, targets: NumberTargets, project: Project
 
 
 def candidates(state: ProjectState, project: Project) -> torch.Tensor:  # (N,) bool
-    """Mark the images that still want a label and are with nobody."""
+    """Mark the images that still want a label, are with nobody and in no open batch."""
     open_rows = torch.tensor([pk is not None for pk in state.image_ids], dtype=torch.bool)
+    open_rows[[row for row in reading.rows_in_open_batches(project) if row < len(open_rows)]] = False
     full = [row for row, votes in state.votes.items() if len(votes) >= project.overlap and row < len(open_rows)]
     open_rows[full] = False
     open_rows[list(state.posterior.pending)] = False

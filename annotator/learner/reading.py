@@ -7,7 +7,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from annotator.learner.targets import Vote
-from annotator.models import Annotation, Image, NetworkVersion, Project, Query
+from annotator.models import Annotation, Batch, BatchImage, Image, NetworkVersion, Project, Query
 from annotator.models.id_ranges import expand
 
 Votes = dict[int, list[Vote]]
@@ -94,6 +94,16 @@ def image_ids(project: Project, size: int) -> list[int | None]:
 def deleted_rows(project: Project) -> frozenset[int]:
     deleted = Image.objects.filter(project=project, deleted_at__isnull=False)
     return frozenset(deleted.values_list("row", flat=True))
+
+
+def rows_in_open_batches(project: Project) -> list[int]:
+    """Return the rows that only people who work on a batch are given."""
+    places = BatchImage.objects.filter(batch__project=project, batch__state=Batch.State.OPEN)
+    return list(places.values_list("image__row", flat=True))
+
+
+def open_batches(project: Project) -> frozenset[int]:
+    return frozenset(Batch.objects.filter(project=project, state=Batch.State.OPEN).values_list("pk", flat=True))
 
 
 def live_leases(project: Project) -> list[Query]:

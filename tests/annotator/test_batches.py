@@ -15,7 +15,8 @@ from annotator.models import Batch, Job
 from annotator.models.batch_methods import WORDS, BatchMethod
 from annotator.queries import batches
 from tests.annotator.batch_steps import make_batch, rows_of
-from tests.annotator.learner_steps import label, label_rows, lease, live, request_preparation
+from tests.annotator.learner_steps import label, label_rows, lease, live, present, ranking_of, request_preparation
+from tests.annotator.learner_steps import rows_in as ranked_rows
 
 pytestmark = pytest.mark.django_db
 METHODS = [(method, mode) for method in BatchMethod.values for mode in ("TP", "P")]
@@ -228,3 +229,22 @@ def test_labels_of_a_batch_are_learnt_from_like_any_others(trained_project):
     label_rows(project, rows_in(batch)[:3])
     learner.absorb(project.pk)
     assert batches.counts(batch).left == 5
+
+
+def test_rankings_leave_out_what_an_open_batch_has_and_take_it_back_when_it_is_closed(trained_project):
+    project = trained_project(count=60)
+    learner.absorb(project.pk)
+    best = rows_in_entries(project)[0]
+    batch = make_batch(project, rows_of(project, best))
+    query = lease(project, rows_in_entries(project)[1])
+    learner.absorb(project.pk)
+    assert best not in rows_in_entries(project)
+    after = [entry for entries in ranking_of(project, query.image.row).answers.values() for entry in entries]
+    assert best not in ranked_rows(project, after)
+    close_batch(batch=batch)
+    learner.absorb(project.pk)
+    assert best in rows_in_entries(project)
+
+
+def rows_in_entries(project) -> list[int]:
+    return ranked_rows(project, present(project).answers["now"])
