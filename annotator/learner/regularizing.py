@@ -15,7 +15,9 @@ ACCURACY_EVERY = 10
 
 
 def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
-    """Choose the ridge by the one-step-ahead error on labels the network was not trained on; True when it changed.
+    """Choose the ridge by the one-step-ahead error on labels that f0 has not seen; True when it changed.
+
+    Those are the labels the network was not trained on, and all of them where f0 is a prior (linearize).
 
     Never under the untrained network: there the best prediction is none at all (the largest ridge), and that choice
     would be carried over to the first network that has something to say.
@@ -25,6 +27,7 @@ def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
         return False
     state.ridge_chosen_at = count
     rows, trained = reading.answer_order(state.linearization.network_version, sorted(posterior.votes))
+    trained = 0 if state.arrays.prior is not None else trained
     skip = max(0, trained - max(0, len(rows) - RIDGE_WINDOW))
     rows = rows[-RIDGE_WINDOW:]
     choice = choose_ridge(

@@ -6,6 +6,7 @@ from django.db import models
 class Contender(models.TextChoices):
     LOOKAHEAD = "lookahead-linear", "Look-ahead"
     LOOKAHEAD_NETWORK = "lookahead-network", "Look-ahead against the network"
+    LOOKAHEAD_SQUARES = "lookahead-squares", "Look-ahead by squares"
     FLIPS = "flips", "Flips"
     EMOC = "emoc", "Expected change (EMOC)"
     ERROR_REDUCTION = "error_reduction", "Expected error reduction"
