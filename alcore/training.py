@@ -204,6 +204,8 @@ def _solve_head(
 ) -> TrainingReport:
     """On a frozen body steps can only come near this, and where there are fewer labels than features they overfit."""
     features = _features(module, images)
+    if not torch.isfinite(features).all():
+        raise TrainingDataError("what the frozen layers give the head has values that are not finite")
     head = fit_head(features, smoothed)
     module.head.weight.copy_(head.weight)
     module.head.bias.copy_(head.bias)

@@ -14,7 +14,7 @@ from alcore.linearization import linearize
 from alcore.metrics import accuracy
 from alcore.network import ImageNetwork, outputs
 from alcore.posterior import Posterior, make_posterior
-from alcore.regularization import FIRST_RIDGE, choose_ridge
+from alcore.regularization import FIRST_RIDGE, choose_ridge, choose_ridge_left_out
 from alcore.simulation.choosing import Chooser
 from alcore.simulation.networks import Networks
 from alcore.simulation.study import FIRST_TRAINING, Schedule, Study
@@ -232,11 +232,14 @@ class _Loop:
         self.posterior.condition_(self.rows, self.study.targets[self.rows])
 
     def _choose_ridge(self) -> None:
-        """By the one-step-ahead errors on the labels that f0 has not seen: all of them where it is a prior."""
-        seen = 0 if self.view.linearization.prior is not None else self.trained_at
+        """By the errors on labels that f0 has not seen: left out one by one where it is a prior, else those to come."""
         gram = self.view.similarity(self.rows, self.rows)
         residuals = self.study.targets[self.rows] - self.view.linearization.initial[self.rows]
-        choice = choose_ridge(gram, residuals, mean_diagonal=self.view.mean_diagonal, skip=seen, current=self.rho)
+        scale = self.view.mean_diagonal
+        if self.view.linearization.prior is not None:
+            choice = choose_ridge_left_out(gram, residuals, mean_diagonal=scale, current=self.rho)
+        else:
+            choice = choose_ridge(gram, residuals, mean_diagonal=scale, skip=self.trained_at, current=self.rho)
         if choice.rho != self.rho:
             self.rho = choice.rho
             self.posterior.set_ridge_(self._absolute_ridge())
