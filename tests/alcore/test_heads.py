@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alcore import heads
-from alcore.acquisition.lookahead import exact_scores
+from alcore.acquisition.lookahead import exact_scores, look_ahead_scores
 from alcore.datasets import Preprocessing
 from alcore.heads import fit_head
 from alcore.linearization import LinearizationError, linearize, load_linearization, save_linearization
@@ -206,6 +206,13 @@ def test_look_ahead_against_the_network_measures_from_what_the_network_says_not_
         reference.look_ahead_score(mean, covariance, 0.5, row, initial=network, form="network") for row in range(15)
     ]
     assert exact_scores(posterior, list(range(15)), "network").tolist() == pytest.approx(expected, rel=1e-6)
+    large = make_posterior(features=features, outputs=prior, network=network, ridge=0.5)
+    large.condition_([4], label[None])
+    bounds = look_ahead_scores(large, torch.ones(15, dtype=torch.bool), "network").tolist()
+    expected_bounds = [
+        reference.frobenius_score(mean, covariance, 0.5, row, initial=network, form="network") for row in range(15)
+    ]
+    assert bounds == pytest.approx(expected_bounds, rel=1e-6)
     posterior.save(tmp_path / "labels", header={})
     again, _ = load_posterior(tmp_path / "labels", kernel=kernel, outputs=prior, network=network)
     assert exact_scores(again, [3], "network").tolist() == pytest.approx([expected[3]], rel=1e-6)
