@@ -13,8 +13,8 @@ holds the curves.
 
 scratch: small_cnn, from scratch each time. pretrained: a network is trained once on half of the classes (--known: the
 first, the last, or every other one; kept beside FILE), then the other half is labelled from --first labels on; head: a
-new linear head on its features, solved for; all: a new head and all weights, by the gentle strength. --strategies all
-runs everything there is.
+new linear head on its features, solved for (--head stepped: trained in steps, for comparison); all: a new head and all
+weights, by the gentle strength. --strategies all runs everything there is.
 
 PATH.zip holds one folder a class. The digits are scikit-learn's scans of handwriting.
 """
@@ -135,7 +135,13 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     """From scratch as the app trains; a pretrained network is fine-tuned gently, from --first labels on."""
     names = [contender.name for contender in CONTENDERS] if arguments.strategies == ["all"] else arguments.strategies
     pretrained = arguments.protocol == "pretrained"
-    gentle = TrainingOptions(strength="gentle", epochs=30, minimum_steps=300, learning_rate=arguments.learning_rate)
+    gentle = TrainingOptions(
+        strength="gentle",
+        epochs=30,
+        minimum_steps=300,
+        learning_rate=arguments.learning_rate,
+        solve_head=arguments.head == "solved",
+    )
     return Plan(
         contenders=tuple(Contender.named(name) for name in names),
         seeds=arguments.seeds,
@@ -191,6 +197,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--protocol", choices=("scratch", "pretrained"), default="scratch")
     parser.add_argument("--known", choices=("first", "last", "even"), default="first", help="classes pretrained on")
     parser.add_argument("--tuning", choices=("head", "all"), default="head", help="what a pretrained network learns")
+    parser.add_argument("--head", choices=("solved", "stepped"), default="solved", help="how a head alone is trained")
     parser.add_argument("--network", default="small_cnn", help="which network is pretrained; scratch takes small_cnn")
     parser.add_argument("--pretraining-epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=None, help="of fine-tuning (default: the strength's)")
