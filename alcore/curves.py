@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-LookAheadForm = Literal["linear", "network"]
+LookAheadForm = Literal["linear", "network", "squares"]
 Strategy = Literal[
     "lookahead",
     "margin",

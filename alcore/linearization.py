@@ -11,6 +11,7 @@ from alcore import store
 from alcore.datasets import ImageRows, Progress, preprocessing_hash
 from alcore.kernel import FeatureError, kernel_from_features, unit_diagonal_scale
 from alcore.network import ImageNetwork
+from alcore.regularization import RIDGE_GRID
 from alcore.sketch import NonFiniteGradientError, SketchManifest, plan_sketch
 from alcore.sketch.errors import LinearizationError
 from alcore.sketch.manifest import check_fields
@@ -91,13 +92,27 @@ class LinearizationManifest:
 
 @dataclass(frozen=True)
 class Linearization:
-    """The network's outputs f0 and either the pool's kernel (pairwise) or its features (frobenius), float32."""
+    """The network's outputs and either the pool's kernel (pairwise) or its features (frobenius), float32.
+
+    The linear model starts from `initial`: the outputs, or, where a `prior` is given, the same values for every image.
+    """
 
     form: Form
     kernel: Tensor | None  # (N, N)
     features: Tensor | None  # (N, S)
     outputs: Tensor  # (N, K)
     manifest: LinearizationManifest
+    prior: Tensor | None = None  # (K,)
+
+    @property
+    def initial(self) -> Tensor:  # (N, K)
+        """f0, before any label."""
+        return self.outputs if self.prior is None else self.prior.expand_as(self.outputs)
+
+    def relative_ridge(self, absolute: float) -> float:
+        """A ridge on the features before they were scaled, relative to the mean of the kernel's diagonal; on the grid's
+        range."""
+        return min(max(absolute * self.manifest.scale**2, RIDGE_GRID[0]), RIDGE_GRID[-1])
 
 
 def linearize(
@@ -109,6 +124,7 @@ def linearize(
     memory_budget: int = 1 << 30,
     pairwise_limit: int = 3000,
     zero_outputs: bool = False,
+    prior: Tensor | None = None,  # (K,)
     sign_rows: int = SIGN_ROWS,
     preprocessing: str | None = None,
     batch_size: int | None = None,
@@ -119,7 +135,9 @@ def linearize(
     Up to `pairwise_limit` images the kernel itself is kept: of exact gradients when they fit `memory_budget` bytes,
     else of their sketch; beyond, the sketch to `size` (1,024) features. The kernel is the mean over `sign_rows` (m_v)
     output directions of the gradient kernel, the last layer's block once with weight 1, scaled to a mean diagonal of
-    1. Frozen parameters are not features. `zero_outputs` takes f0 = 0, for a network that was never trained.
+    1. Frozen parameters are not features. `zero_outputs` takes f0 = 0, for a network that was never trained. `prior` is
+    f0 for every image where the network's head was solved for: a linear model that starts from that network would
+    count its labels twice, one that starts from the head's bias is that network once it has them, at the same ridge.
     `preprocessing` is the hash of how the images were made, for networks that do not say so themselves. Raises
     LinearizationError (UnsupportedLayerError, SketchSizeError among them), and FeatureError for gradients or outputs
     that are not finite. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, and 2023, arXiv 2206.12543.
@@ -147,7 +165,7 @@ def linearize(
         scale=1.0,
         sketch=sketch.manifest,
     )
-    return _scaled(features, torch.zeros_like(f0) if zero_outputs else f0, manifest)
+    return replace(_scaled(features, torch.zeros_like(f0) if zero_outputs else f0, manifest), prior=prior)
 
 
 def _most_entries(module: nn.Module, sign_rows: int) -> int:
@@ -178,6 +196,8 @@ def save_linearization(path: Path, linearization: Linearization, *, half: bool =
     Raises LinearizationError for a kernel, whose rounding would not leave it positive semidefinite, and StoreError.
     """
     tensors = {"outputs": linearization.outputs}
+    if linearization.prior is not None:
+        tensors["prior"] = linearization.prior
     manifest = linearization.manifest
     if linearization.kernel is not None:
         if half:
@@ -199,11 +219,13 @@ def load_linearization(path: Path) -> Linearization:
         raise LinearizationError(f"{path.name} holds a {header.get('kind')!r}, not a linearisation")
     manifest = LinearizationManifest.from_header(header.get("manifest", {}))
     wanted = "kernel" if manifest.form == "pairwise" else "features"
+    prior = tensors.pop("prior", None)
     if set(tensors) != {"outputs", wanted}:
         raise LinearizationError(f"{path.name} should hold outputs and {wanted}, it holds {sorted(tensors)}")
     sides = {"kernel": manifest.rows, "features": manifest.sketch.size}
     of_outputs = (manifest.rows, manifest.sketch.classes)
-    if tensors[wanted].shape != (manifest.rows, sides[wanted]) or tensors["outputs"].shape != of_outputs:
+    fits = prior is None or prior.shape == of_outputs[1:]
+    if not fits or tensors[wanted].shape != (manifest.rows, sides[wanted]) or tensors["outputs"].shape != of_outputs:
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         raise LinearizationError(f"{path.name} should hold {manifest.rows} images, its arrays have shapes {shapes}")
     if manifest.dtype == "float16":
@@ -214,4 +236,5 @@ def load_linearization(path: Path) -> Linearization:
         tensors.get("features"),
         tensors["outputs"],
         manifest,
+        prior,
     )

@@ -20,7 +20,7 @@ class RegularizationError(ValueError):
 
 @dataclass(frozen=True)
 class RidgeChoice:
-    """The relative ridge rho, the mean squared one-step-ahead error on each grid value, and on how many labels."""
+    """The relative ridge rho, the mean squared error it was chosen by on each grid value, and on how many labels."""
 
     rho: float
     errors: dict[float, float]
@@ -91,6 +91,28 @@ def choose_ridge(
     ).tolist()
     best = min(zip(errors, [-rho for rho in grid], strict=True))
     return RidgeChoice(-best[1], dict(zip(grid, errors, strict=True)), unseen)
+
+
+def choose_ridge_left_out(
+    kernel_rows: Tensor,  # (n, n) kernel of the labelled images
+    residuals: Tensor,  # (n, K) labels minus f0
+    *,
+    mean_diagonal: float,
+    current: float,
+    enough: int = ENOUGH_LABELS,
+    grid: Sequence[float] = RIDGE_GRID,
+) -> RidgeChoice:
+    """The relative ridge with the smallest leave-one-out error, where f0 is a prior that has seen none of the labels.
+
+    Every label is then predicted from all others, not only from those before it. With fewer than `enough` the choice is
+    `current`. Ties go to the larger ridge. Raises RegularizationError, NonFiniteError, SingularKernelError.
+    """
+    if len(kernel_rows) < enough:
+        return RidgeChoice(current, {}, len(kernel_rows))
+    scale = _positive(mean_diagonal)
+    errors = {rho: leave_one_out_residuals(kernel_rows, residuals, rho * scale).square().sum(1).mean() for rho in grid}
+    found = {rho: float(error) for rho, error in errors.items()}
+    return RidgeChoice(min(found, key=lambda rho: (found[rho], -rho)), found, len(kernel_rows))
 
 
 def gcv(

@@ -1,4 +1,5 @@
-"""A network fitted to the labels so far: a head probe, then fine-tuning, by squared loss on one-hot targets."""
+"""A network fitted to the labels so far, by squared loss on one-hot targets: a head probe, then fine-tuning; a head on
+a frozen body is solved for."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from alcore.datasets import ImageRows, Progress, batch_rows
+from alcore.heads import fit_head
 from alcore.metrics import accuracy
 from alcore.network import SMALL_CNN, ImageNetwork, outputs
 
@@ -75,7 +77,8 @@ class TrainingOptions:
 
     `learning_rate` None takes the strength's, a tenth of it for the body of a torchvision network and its head;
     `shift` moves training images by up to so many pixels at random, edges repeated; training ends early once an
-    epoch's mean loss is below `stop_below`. Raises ValueError.
+    epoch's mean loss is below `stop_below`. `solve_head`: where nothing but the head is trained it is the ridge
+    regression whose ridge the labels choose, which strength and steps have no say in. Raises ValueError.
     """
 
     strength: Strength = "medium"
@@ -88,6 +91,7 @@ class TrainingOptions:
     shift: int = 2
     stop_below: float = 1e-3
     seed: int = 0
+    solve_head: bool = True
 
     def __post_init__(self) -> None:
         if self.strength not in STRENGTHS:
@@ -104,6 +108,7 @@ class TrainingReport:
 
     The error is the root mean square of target less output, an image's outputs together: the measure in regression.
     The energy is the mean norm of target less output when fine-tuning starts: how far the features are about to move.
+    `head_ridge` is the absolute ridge of a head that was solved for, None after steps.
     """
 
     losses: tuple[float, ...]
@@ -112,6 +117,7 @@ class TrainingReport:
     training_error: float
     energy: float
     stopped: bool
+    head_ridge: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -161,7 +167,8 @@ def train(
 ) -> TrainingReport:
     """Fit the module in place by squared loss, the same for the same seed; leave it in eval mode.
 
-    A `companion` is trained in the same steps of fine-tuning; reported losses are the network's own.
+    A `companion` is trained in the same steps of fine-tuning; reported losses are the network's own. A head that alone
+    is trained, without a companion, takes no steps: it is solved for (alcore.heads), whatever its first weights.
 
     `should_stop` is asked after every step; when it says so, the report's `stopped` is true and the weights are those
     of that moment. Images are read batch by batch. Raises TrainingDataError (OneAnswerError among them),
@@ -173,6 +180,8 @@ def train(
     smoothed = targets * (1 - options.label_smoothing) + options.label_smoothing / targets.shape[1]
     with _weights_kept_on_error(module), torch.random.fork_rng(devices=_devices(module)):
         torch.manual_seed(options.seed)  # of dropout and stochastic depth
+        if options.solve_head and companion is None and _only_head(module):
+            return _solve_head(module, images, targets, smoothed, progress)
         _probe_head(module, images, smoothed, steps=STRENGTHS[options.strength].probe_steps)
         energy = float(torch.linalg.vector_norm(smoothed - outputs(module, images), dim=1).mean())
         module.train()
@@ -181,6 +190,35 @@ def train(
         fitted = outputs(module, images)
     error = float((targets - fitted).square().sum(1).mean().sqrt())
     return TrainingReport(tuple(losses), steps, accuracy(fitted, targets.argmax(dim=1)), error, energy, stopped)
+
+
+def _only_head(module: ImageNetwork) -> bool:
+    return not any(p.requires_grad for p in module.body.parameters()) and all(
+        p.requires_grad for p in module.head.parameters()
+    )
+
+
+@torch.no_grad()
+def _solve_head(
+    module: ImageNetwork, images: ImageRows, targets: Tensor, smoothed: Tensor, progress: Progress | None
+) -> TrainingReport:
+    """On a frozen body steps can only come near this, and where there are fewer labels than features they overfit."""
+    features = _features(module, images)
+    if not torch.isfinite(features).all():
+        raise TrainingDataError("what the frozen layers give the head has values that are not finite")
+    head = fit_head(features, smoothed)
+    module.head.weight.copy_(head.weight)
+    module.head.bias.copy_(head.bias)
+    fitted = module.head(features)
+    loss = float(_squared_loss(fitted, smoothed))
+    if not math.isfinite(loss):
+        raise TrainingDivergedError(f"the training loss became {loss}; the targets are too large")
+    if progress is not None:
+        progress(1.0, "the head is solved for")
+    energy = float(torch.linalg.vector_norm(smoothed - fitted, dim=1).mean())
+    error = float((targets - fitted).square().sum(1).mean().sqrt())
+    right = accuracy(fitted, targets.argmax(dim=1))
+    return TrainingReport((loss,), 0, right, error, energy, stopped=False, head_ridge=head.ridge)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ first reaches the mean accuracy random has at the end. pairwise_wins: the share 
 line has the larger area. What has run is kept in FILE.partial: the same command goes on where it was stopped. FILE.png
 holds the curves.
 
-scratch: small_cnn, from scratch each time. pretrained: a network is trained once on the first half of the classes
-(kept beside FILE), then the other half is labelled from --first labels on; head: a new linear head on its features;
-all: a new head and all weights, by the gentle strength. --strategies all runs everything there is.
+scratch: small_cnn, from scratch each time. pretrained: a network is trained once on half of the classes (--known: the
+first, the last, or every other one; kept beside FILE), then the other half is labelled from --first labels on; head: a
+new linear head on its features, solved for (--head stepped: trained in steps, for comparison); all: a new head and all
+weights, by the gentle strength. --strategies all runs everything there is.
 
 PATH.zip holds one folder a class. The digits are scikit-learn's scans of handwriting.
 """
@@ -102,32 +103,45 @@ class Task:
 
 
 def task_of(data: LabelledImages, arguments: argparse.Namespace) -> Task:
-    """All of the data from scratch, or its second half of classes with a network that knows the first."""
+    """All of the data from scratch, or one half of its classes with a network that knows the other."""
     if arguments.protocol == "scratch":
         return Task(data.images, data.labels, data.classes)
-    known = data.classes // 2
-    first, second = data.labels < known, data.labels >= known
+    known = known_classes(data.classes, arguments.known)
+    others = [name for name in range(data.classes) if name not in known]
+    seen, open_ = torch.isin(data.labels, torch.tensor(known)), torch.isin(data.labels, torch.tensor(others))
     network, report = pretrained_network(
-        data.images[first],
-        data.labels[first],
-        classes=known,
+        data.images[seen],
+        torch.searchsorted(torch.tensor(known), data.labels[seen]),
+        classes=len(known),
         name=arguments.network,
         epochs=arguments.pretraining_epochs,
         path=arguments.json.with_name(f"{arguments.json.stem}.{arguments.network}.safetensors"),
     )
-    images, labels = data.images[second], data.labels[second] - known
+    images, labels = data.images[open_], torch.searchsorted(torch.tensor(others), data.labels[open_])
     if arguments.tuning == "head":
         prefix, network = split_network(freeze_body_(network))
         kept = cache_activations(prefix, images)
         images = kept if isinstance(kept, Tensor) else kept[torch.arange(len(kept))]
-    return Task(images, labels, data.classes - known, network, report)
+    return Task(images, labels, len(others), network, report)
+
+
+def known_classes(classes: int, half: str) -> list[int]:
+    """The half of the classes that a network is pretrained on."""
+    middle = classes // 2
+    return {"first": [*range(middle)], "last": [*range(middle, classes)], "even": [*range(0, classes, 2)]}[half]
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """From scratch as the app trains; a pretrained network is fine-tuned gently, from --first labels on."""
     names = [contender.name for contender in CONTENDERS] if arguments.strategies == ["all"] else arguments.strategies
     pretrained = arguments.protocol == "pretrained"
-    gentle = TrainingOptions(strength="gentle", epochs=30, minimum_steps=300, learning_rate=arguments.learning_rate)
+    gentle = TrainingOptions(
+        strength="gentle",
+        epochs=30,
+        minimum_steps=300,
+        learning_rate=arguments.learning_rate,
+        solve_head=arguments.head == "solved",
+    )
     return Plan(
         contenders=tuple(Contender.named(name) for name in names),
         seeds=arguments.seeds,
@@ -152,7 +166,7 @@ def settings_of(data: LabelledImages, task: Task, plan: Plan, arguments: argpars
         "strategies": [contender.name for contender in plan.contenders],
         "checkpoints": list(plan.schedule(task.classes).counts(plan.labels)),
         "network": f"{arguments.network}, {IMAGE_SIZE} px, "
-        + (f"pretrained on the other classes, {arguments.tuning} tuned" if pretrained else "from scratch"),
+        + (f"pretrained on the {arguments.known} half, {arguments.tuning} tuned" if pretrained else "from scratch"),
         "training": asdict(plan.training),
         "pretraining": task.pretraining,
         "threads": arguments.threads,
@@ -181,7 +195,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Accuracy over the number of labels, by strategy.")
     parser.add_argument("--data", required=True, metavar="digits|PATH.zip")
     parser.add_argument("--protocol", choices=("scratch", "pretrained"), default="scratch")
+    parser.add_argument("--known", choices=("first", "last", "even"), default="first", help="classes pretrained on")
     parser.add_argument("--tuning", choices=("head", "all"), default="head", help="what a pretrained network learns")
+    parser.add_argument("--head", choices=("solved", "stepped"), default="solved", help="how a head alone is trained")
     parser.add_argument("--network", default="small_cnn", help="which network is pretrained; scratch takes small_cnn")
     parser.add_argument("--pretraining-epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=None, help="of fine-tuning (default: the strength's)")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -34,8 +34,8 @@ __all__ = [
     "rank_now",
 ]
 
-Form = Literal["linear", "network"]
-FORMS: tuple[Form, ...] = ("linear", "network")
+Form = Literal["linear", "network", "squares"]
+FORMS: tuple[Form, ...] = get_args(Form)
 HEAD = 64  # candidates of each answer that are scored exactly in the Frobenius form,
 LEAST_HEAD = 16  # fewer where a column of the covariance is dear:
 HEAD_WORK = 2_000_000_000  # so many multiplications for each answer, 0.1 s on two cores for ten of them
@@ -53,7 +53,8 @@ class Outlook:
 
     The change that the most likely label of j makes at image x is A r_j with A = C[x, j] / kappa_j. The score is its
     norm, summed over the pool: of the change itself ("linear", it factorises), or of the changed mean minus the
-    network's own output f0 ("network"). Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
+    network's own output ("network"); "squares" is the root of the sum of the squares of the first, in which the sea of
+    tiny changes far away counts for little. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, MLMOC.
     """
 
     posterior: Posterior
@@ -63,7 +64,7 @@ class Outlook:
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
-            raise FormError(f"look-ahead is against the {' or the '.join(FORMS)} model, not {self.form!r}")
+            raise FormError(f"look-ahead has the forms {', '.join(FORMS)}, not {self.form!r}")
 
     def frobenius(self, answers: Sequence[int | None], *, drift: float = 0.0) -> list[Tensor]:  # of (N,)
         """A2_j of every image under every answer: the root of the sum of squares in place of the sum of norms.
@@ -74,10 +75,10 @@ class Outlook:
         if self.posterior.classes == 1:
             return [sums / kappa for _ in answers]
         spread = (sums + drift * sums.mean()) / kappa.square()
-        if self.form == "linear":
+        if self.form != "network":
             root = spread.sqrt_()
             return [self.means.surprise_norms(answer).mul_(root) for answer in answers]
-        gap = self.posterior.initial - self.means.base  # D where the answer adds nothing
+        gap = self.posterior.network - self.means.base  # D where the answer adds nothing
         turned = self.covariance.product(gap) / kappa[:, None]
         pulled = None
         if self.means.gain is not None:
@@ -116,6 +117,8 @@ class Outlook:
         if self.posterior.classes == 1:
             scores = self.covariance.square_sums()[rows] / self.covariance.noisy_variance[rows]
             return scores.expand(len(answers), -1)
+        if self.form == "squares":
+            return torch.stack([scores[rows] for scores in self.frobenius(answers)])
         blocks = [
             self._exact_block(block, shifts_of(self.covariance, block), answers) for block in torch.split(rows, BLOCK)
         ]
@@ -129,7 +132,7 @@ class Outlook:
     ) -> Tensor:  # (len(answers), b)
         shifts = shifts.t()  # A, (b, N): sums run along memory
         if self.form == "network":
-            gap = (self.posterior.initial - self.means.base).t().contiguous()  # (K, N)
+            gap = (self.posterior.network - self.means.base).t().contiguous()  # (K, N)
             return torch.stack([self._network_sums(answer, rows, shifts, gap) for answer in answers])
         weights = shifts.abs().sum(1)
         return torch.stack([self.means.surprise_norms(answer)[rows] * weights for answer in answers])
@@ -160,7 +163,7 @@ class Outlook:
         heads = [best_rows(bound, max(self._head, top)) for bound in bounds]
         shortlist = torch.unique(torch.cat(heads)) if heads else candidates.nonzero()[:, 0]
         held = shifts_of(self.covariance, shortlist) if len(shortlist) <= BLOCK else None
-        if held is None or self.posterior.classes == 1:
+        if held is None or self.posterior.classes == 1 or self.form == "squares":
             scores = self.exact(shortlist, answers)
         else:
             scores = self._exact_block(shortlist, held, answers)
@@ -187,7 +190,7 @@ class Outlook:
 
     def _bounds(self, answers: Sequence[int | None], candidates: Tensor, *, top: int) -> list[Tensor]:
         """sqrt(N) A2_j, never below the exact score of a candidate; none where all are scored exactly anyway."""
-        if self.posterior.form == "pairwise" or int(candidates.sum()) <= max(self._head, top):
+        if self.form == "squares" or self.posterior.form == "pairwise" or int(candidates.sum()) <= max(self._head, top):
             return []
         root = self.posterior.size**0.5 if self.posterior.classes > 1 else 1.0
         return [(scores * root).masked_fill_(~candidates, -torch.inf) for scores in self.frobenius(answers)]

@@ -150,6 +150,12 @@ STRATEGIES: Mapping[str, Strategy] = {
         (BELIEF,),
         scores=_of_posterior(lambda posterior, candidates: look_ahead_scores(posterior, candidates, "network")),
     ),
+    "lookahead-squares": Strategy(
+        "Look-ahead by squares",
+        "The image whose likeliest label would change the predictions most: large changes count, not many tiny ones.",
+        (BELIEF,),
+        scores=_of_posterior(lambda posterior, candidates: look_ahead_scores(posterior, candidates, "squares")),
+    ),
     "flips": Strategy(
         "Flips",
         "The image whose likeliest label would change the predicted class of the most images.",

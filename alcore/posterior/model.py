@@ -75,6 +75,7 @@ class Posterior(ABC):
 
     def __init__(self, outputs: Tensor, ridge: float) -> None:
         self.initial = outputs  # f0, (N, K)
+        self.network = outputs  # what the last network says, (N, K): f0, unless that is its prior
         self.mean = outputs.clone()  # (N, K)
         self.ridge = checked_ridge(ridge)
         self.votes: Votes = {}

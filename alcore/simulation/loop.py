@@ -14,7 +14,7 @@ from alcore.linearization import linearize
 from alcore.metrics import accuracy
 from alcore.network import ImageNetwork, outputs
 from alcore.posterior import Posterior, make_posterior
-from alcore.regularization import FIRST_RIDGE, choose_ridge
+from alcore.regularization import FIRST_RIDGE, choose_ridge, choose_ridge_left_out
 from alcore.simulation.choosing import Chooser
 from alcore.simulation.networks import Networks
 from alcore.simulation.study import FIRST_TRAINING, Schedule, Study
@@ -156,7 +156,8 @@ class _Loop:
         self.rho = earlier[-1] if earlier else FIRST_RIDGE
         self.rows = list(curve.rows[:start])
         if start:
-            self._linearize(self.networks.trained(self.rows), zero_outputs=False)
+            module, head_ridge = self.networks.trained(self.rows)
+            self._linearize(module, zero_outputs=False, head_ridge=head_ridge)
         self.trainings = [start] if start else []
         chosen = dict(curve.ridges)
         for row in curve.rows[start:]:
@@ -177,12 +178,12 @@ class _Loop:
         count = len(self.rows)
         due = count >= self.schedule.after(self.trained_at) and len(set(self.study.labels[self.rows].tolist())) > 1
         if due or count in self.checkpoints:
-            module = self.networks.trained(self.rows)
+            module, head_ridge = self.networks.trained(self.rows)
             if count in self.checkpoints:
                 self.accuracies[count] = accuracy(outputs(module, self.study.test_images), self.study.test_labels)
             if due:
                 self.trainings.append(count)
-                self._linearize(module, zero_outputs=False)
+                self._linearize(module, zero_outputs=False, head_ridge=head_ridge)
         elif (count - self.trained_at) % RIDGE_EVERY == 0:
             self._choose_ridge()
         self._tell_chooser(row)
@@ -197,8 +198,12 @@ class _Loop:
         if self.prepared:
             self.chooser.label_(row, self.posterior)
 
-    def _linearize(self, module: ImageNetwork, *, zero_outputs: bool) -> None:
-        """Pool and held-out images share one linearisation; the posterior sees the pool alone."""
+    def _linearize(self, module: ImageNetwork, *, zero_outputs: bool, head_ridge: float | None = None) -> None:
+        """Pool and held-out images share one linearisation; the posterior sees the pool alone.
+
+        A head that was solved for begins with its bias and with the ridge that the labels chose for it, any other
+        network with the ridge of the one before.
+        """
         self.module, self.prepared = module, False
         pool = len(self.study.images)
         pairwise = pool <= self.settings.pairwise_limit
@@ -211,24 +216,30 @@ class _Loop:
                 size=self.settings.sketch_size,
                 pairwise_limit=len(together) if pairwise else 0,
                 zero_outputs=zero_outputs,
+                prior=None if head_ridge is None else module.head.bias.detach().clone(),
             ),
             pool,
         )
+        if head_ridge:
+            self.rho = self.view.linearization.relative_ridge(head_ridge)
         self.posterior: Posterior = make_posterior(
             kernel=self.view.pool_kernel,
             features=self.view.pool_features,
-            outputs=self.view.linearization.outputs[:pool],
+            outputs=self.view.linearization.initial[:pool],
+            network=self.view.linearization.outputs[:pool],
             ridge=self._absolute_ridge(),
         )
         self.posterior.condition_(self.rows, self.study.targets[self.rows])
 
     def _choose_ridge(self) -> None:
-        """By the one-step-ahead errors on the labels the live network has not seen."""
+        """By the errors on labels that f0 has not seen: left out one by one where it is a prior, else those to come."""
         gram = self.view.similarity(self.rows, self.rows)
-        residuals = self.study.targets[self.rows] - self.view.linearization.outputs[self.rows]
-        choice = choose_ridge(
-            gram, residuals, mean_diagonal=self.view.mean_diagonal, skip=self.trained_at, current=self.rho
-        )
+        residuals = self.study.targets[self.rows] - self.view.linearization.initial[self.rows]
+        scale = self.view.mean_diagonal
+        if self.view.linearization.prior is not None:
+            choice = choose_ridge_left_out(gram, residuals, mean_diagonal=scale, current=self.rho)
+        else:
+            choice = choose_ridge(gram, residuals, mean_diagonal=scale, skip=self.trained_at, current=self.rho)
         if choice.rho != self.rho:
             self.rho = choice.rho
             self.posterior.set_ridge_(self._absolute_ridge())

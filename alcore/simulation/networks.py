@@ -16,7 +16,7 @@ from alcore.network import (
     with_new_head,
 )
 from alcore.simulation.study import Study
-from alcore.training import OneAnswerError, TrainingOptions, train
+from alcore.training import OneAnswerError, TrainingOptions, TrainingReport, train
 
 SEEDS = 100_003  # apart from each other: a run's seed times this, plus the number of labels
 
@@ -36,15 +36,15 @@ class Networks:
             return with_new_head(self.start, classes=self.study.classes, seed=seed)
         return build_network("small_cnn", classes=self.study.classes, preprocessing=self.study.preprocessing, seed=seed)
 
-    def trained(self, rows: Sequence[int]) -> ImageNetwork:
-        """Its seeds depend on the run and the number of labels, never on the strategy."""
-        module = self.fresh(self._seed_of(rows))
+    def trained(self, rows: Sequence[int]) -> tuple[ImageNetwork, float | None]:
+        """And the ridge of a head that was solved for. Seeds depend on run and label count, never on the strategy."""
+        module, head_ridge = self.fresh(self._seed_of(rows)), None
         try:
-            self._fit(module, rows)
+            head_ridge = self._fit(module, rows).head_ridge
         except OneAnswerError:  # only measured, never linearised: it gives the one answer for every image
             module.head.weight.data.zero_()
             module.head.bias.data.copy_(self.study.targets[list(rows)][0])
-        return module
+        return module, head_ridge
 
     def dropout_samples(self, rows: Sequence[int]) -> Tensor:  # (T, N, K)
         """Of a network trained with dropout beside the one that is measured; untrained before a second class."""
@@ -69,11 +69,19 @@ class Networks:
     ) -> None:
         if len(set(self.study.labels[list(rows)].tolist())) > 1:
             with dropped_features(module) if dropout else nullcontext():
-                self._fit(module, rows, companion)
+                self._fit(module, rows, companion, solve_head=False)  # dropping units and companions take steps
 
-    def _fit(self, module: ImageNetwork, rows: Sequence[int], companion: LossPrediction | None = None) -> None:
+    def _fit(
+        self,
+        module: ImageNetwork,
+        rows: Sequence[int],
+        companion: LossPrediction | None = None,
+        *,
+        solve_head: bool = True,
+    ) -> TrainingReport:
         images, targets = self.study.images[list(rows)], self.study.targets[list(rows)]
-        train(module, images, targets, options=replace(self.training, seed=self._seed_of(rows)), companion=companion)
+        options = replace(self.training, seed=self._seed_of(rows), solve_head=solve_head and self.training.solve_head)
+        return train(module, images, targets, options=options, companion=companion)
 
     def _seed_of(self, rows: Sequence[int]) -> int:
         return self.seed * SEEDS + len(rows)

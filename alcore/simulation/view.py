@@ -46,7 +46,7 @@ class View:
     def held_out_mean(self, rows: Sequence[int], targets: Tensor, ridge: float) -> Tensor:  # (T, K)
         """The linear model's predictions for the held-out images, solved from scratch in float64."""
         gram = self.similarity(rows, rows) + ridge * torch.eye(len(rows), dtype=torch.float64)
-        f0 = self.linearization.outputs.double()
+        f0 = self.linearization.initial.double()
         weights = torch.cholesky_solve(targets.double() - f0[list(rows)], torch.linalg.cholesky(gram))
         held_out = slice(self.pool, None)
         return f0[held_out] + self.similarity(held_out, rows) @ weights

@@ -53,7 +53,8 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none 
         }
         help_texts = {
             "guidelines": "Shown to annotators with the key H: what belongs to each class, what to do in doubt.",
-            "training_strength": "How far training moves the network. Medium suits most pools.",
+            "training_strength": "How far training moves the network. Medium suits most pools. "
+            "Where only the last layer is trained it changes nothing.",
             "overlap": "More than 1 has several people label the same image.",
             "hide_predictions": "Predictions save time, and they bias people.",
         }

@@ -53,7 +53,7 @@ def _prepare(job: Job, progress: jobs.Progress) -> str:
     pool = open_pool(project, images, progress=progress.part(0.0, 0.2))
     version, module = latest_network(pool, progress=progress.part(0.2, 0.3))
     trained, rows = behind_frozen_layers(module, pool, progress=progress.part(0.3, 0.5))
-    arrays = linearize_pool(trained, rows, project, untrained=version.number == 0, progress=progress.part(0.5, 0.8))
+    arrays = linearize_pool(trained, rows, project, version, progress=progress.part(0.5, 0.8))
     order = herding_order(
         kernel=arrays.kernel,
         features=arrays.features,
@@ -103,16 +103,23 @@ def untrained_network(pool: Pool, *, progress: Progress) -> tuple[NetworkVersion
 
 
 def linearize_pool(
-    module: ImageNetwork, images: ImageRows, project: Project, *, untrained: bool, progress: Progress
+    module: ImageNetwork,
+    images: ImageRows,
+    project: Project,
+    version: NetworkVersion,
+    *,
+    progress: Progress,
 ) -> Arrays:
-    """Linearise over the pool; an untrained network's outputs say nothing, so its f0 is 0."""
+    """Linearise over the pool; an untrained network's outputs say nothing: its f0 is 0. A solved head's is its bias."""
+    solved = version.metrics.get("head_ridge") is not None
     return linearize(
         module,
         images,
         seed=project.seed,
         size=settings.SKETCH_SIZE,
         pairwise_limit=settings.PAIRWISE_LIMIT,
-        zero_outputs=untrained,
+        zero_outputs=version.number == 0,
+        prior=module.head.bias.detach().clone() if solved else None,
         progress=progress,
     )
 
@@ -125,9 +132,18 @@ def write_arrays(project: Project, job: Job, arrays: Arrays) -> Path:
 
 
 def store_linearization(
-    project: Project, version: NetworkVersion, arrays: Arrays, path: Path, *, part_files: dict[str, str] | None = None
+    project: Project,
+    version: NetworkVersion,
+    arrays: Arrays,
+    path: Path,
+    *,
+    ridge: float | None = None,
+    part_files: dict[str, str] | None = None,
 ) -> None:
-    """Leave the linearisation READY for the learner; call inside a transaction."""
+    """Leave the linearisation READY for the learner; call inside a transaction.
+
+    Its relative ridge is the one that is given, else the last one's.
+    """
     last = Linearization.objects.filter(project=project, live_at__isnull=False).order_by("-pk").first()
     Linearization.objects.create(
         project=project,
@@ -137,7 +153,7 @@ def store_linearization(
         image_count=len(arrays.outputs),
         sketch_seed=arrays.manifest.seed,
         sketch_size=arrays.manifest.size or 0,
-        relative_ridge=last.relative_ridge if last else FIRST_RIDGE,
+        relative_ridge=ridge or (last.relative_ridge if last else FIRST_RIDGE),
         features_file=relative(path),
         part_files=part_files or {},
     )

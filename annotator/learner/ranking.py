@@ -29,6 +29,10 @@ FEW = 3  # images out at once that each get a ranking by itself
 PRESENT_TOP = 50
 PRESENT_REST = 2000  # images behind them, named in order: what a crowd may use up before the next ranking
 COLD_START_TOP = 30
+FORMS: dict[str, Form] = {
+    Project.Strategy.LOOKAHEAD_NETWORK: "network",
+    Project.Strategy.LOOKAHEAD_SQUARES: "squares",
+}
 LATER_PREDICTIONS = 3
 SHARED = (Project.Strategy.LOOKAHEAD, Project.Strategy.MAX_DET)
 # Candidates of a dear criterion times images of the pool: what takes a sixth of a second, for all answers a half.
@@ -182,7 +186,7 @@ def _ahead_now(state: ProjectState, project: Project, open_rows: torch.Tensor) -
 
 
 def _form(state: ProjectState) -> Form:
-    return "network" if state.strategy == Project.Strategy.LOOKAHEAD_NETWORK else "linear"
+    return FORMS.get(state.strategy, "linear")
 
 
 def _behind(

@@ -4,7 +4,7 @@ import torch
 
 from alcore.estimates import leave_one_out_accuracy, leave_one_out_error, mean_votes
 from alcore.linearization import Linearization as Arrays
-from alcore.regularization import choose_ridge
+from alcore.regularization import RidgeChoice, choose_ridge, choose_ridge_left_out
 from annotator.learner import reading
 from annotator.learner.state import ProjectState
 from annotator.learner.targets import NumberTargets
@@ -15,7 +15,10 @@ ACCURACY_EVERY = 10
 
 
 def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
-    """Choose the ridge by the one-step-ahead error on labels the network was not trained on; True when it changed.
+    """Choose the ridge by the errors on labels that f0 has not seen; True when it changed.
+
+    Where f0 is a prior (linearize) that is every label, left out one by one; a network that comes live has its ridge
+    from them already. Else they are those the network was not trained on, each predicted one step ahead.
 
     Never under the untrained network: there the best prediction is none at all (the largest ridge), and that choice
     would be carried over to the first network that has something to say.
@@ -24,22 +27,27 @@ def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
     if count == 0 or state.network_number == 0 or not (force or abs(count - state.ridge_chosen_at) >= RIDGE_EVERY):
         return False
     state.ridge_chosen_at = count
-    rows, trained = reading.answer_order(state.linearization.network_version, sorted(posterior.votes))
-    skip = max(0, trained - max(0, len(rows) - RIDGE_WINDOW))
-    rows = rows[-RIDGE_WINDOW:]
-    choice = choose_ridge(
-        kernel_of(state.arrays, rows),
-        mean_votes(posterior, rows) - posterior.initial[rows],
-        mean_diagonal=state.mean_diagonal,
-        skip=skip,
-        current=state.linearization.relative_ridge,
-    )
+    if force and state.arrays.prior is not None:
+        return False
+    choice = _choice(state)
     changed = choice.rho != state.linearization.relative_ridge
     if changed:
         posterior.set_ridge_(choice.rho * state.mean_diagonal)
     state.linearization.relative_ridge = choice.rho
     state.linearization.ridge_label_ids = state.known_ranges()
     return changed
+
+
+def _choice(state: ProjectState) -> RidgeChoice:
+    posterior, version = state.posterior, state.linearization.network_version
+    rows, trained = reading.answer_order(version, sorted(posterior.votes))
+    skip = max(0, trained - max(0, len(rows) - RIDGE_WINDOW))
+    rows = rows[-RIDGE_WINDOW:]
+    kernel, residuals = kernel_of(state.arrays, rows), mean_votes(posterior, rows) - posterior.initial[rows]
+    current = state.linearization.relative_ridge
+    if state.arrays.prior is not None:
+        return choose_ridge_left_out(kernel, residuals, mean_diagonal=state.mean_diagonal, current=current)
+    return choose_ridge(kernel, residuals, mean_diagonal=state.mean_diagonal, skip=skip, current=current)
 
 
 def kernel_of(arrays: Arrays, rows: list[int]) -> torch.Tensor:  # (n, n)

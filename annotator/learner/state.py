@@ -106,7 +106,9 @@ def open_state(linearization: Linearization, *, claim: Claim | None = None, chec
 
 def fresh_posterior(arrays: Arrays, *, ridge: float) -> Posterior:
     """Return the posterior before any label; `ridge` is absolute."""
-    return make_posterior(kernel=arrays.kernel, features=arrays.features, outputs=arrays.outputs, ridge=ridge)
+    return make_posterior(
+        kernel=arrays.kernel, features=arrays.features, outputs=arrays.initial, network=arrays.outputs, ridge=ridge
+    )
 
 
 def _from_checkpoint(linearization: Linearization, arrays: Arrays) -> tuple[Posterior | None, set[int]]:
@@ -122,7 +124,11 @@ def _from_checkpoint(linearization: Linearization, arrays: Arrays) -> tuple[Post
 def read_checkpoint(linearization: Linearization, arrays: Arrays) -> tuple[Posterior, set[int]]:
     """Return the saved posterior and the ids it had read. Raises StoreError, PosteriorError, KeyError."""
     posterior, header = load_posterior(
-        resolve(linearization.posterior_file), kernel=arrays.kernel, features=arrays.features, outputs=arrays.outputs
+        resolve(linearization.posterior_file),
+        kernel=arrays.kernel,
+        features=arrays.features,
+        outputs=arrays.initial,
+        network=arrays.outputs,
     )
     return posterior, expand(header["known_ids"])
 

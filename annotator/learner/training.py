@@ -63,15 +63,17 @@ def _train(job: Job, progress: jobs.Progress, *, keep: Callable[[Trained], None]
     trained, read = behind_frozen_layers(module, pool, progress=progress.part(0.15, 0.25))
     labelled = SelectedRows(read, torch.tensor(rows, dtype=torch.long))
     report = fit(trained, labelled, targets, options=options_of(project, version), progress=progress.part(0.25, 0.6))
-    arrays = linearize_pool(trained, read, project, untrained=False, progress=progress.part(0.6, 0.8))
-    path = write_arrays(project, job, arrays)
     describe(version, report, taught, label_ids=to_ranges(ids), label_count=len(rows))
+    arrays = linearize_pool(trained, read, project, version, progress=progress.part(0.6, 0.8))
+    # The labels chose a ridge for a head that was solved for; the linear model goes on with the same.
+    ridge = arrays.relative_ridge(report.head_ridge) if report.head_ridge else None
+    path = write_arrays(project, job, arrays)
     version.weights_file = write_weights(project, version, module)
     parts = _parts(job, pool, version, network=trained, read=read, progress=progress.part(0.8, 1.0))
     with transaction.atomic():
         progress.confirm()
         version.save()
-        store_linearization(project, version, arrays, path, part_files=parts)
+        store_linearization(project, version, arrays, path, ridge=ridge, part_files=parts)
     keep(Trained(version, trained, read, arrays, rows, targets))
     return f"Network {version.number} is trained on {len(rows):,} labels."
 
@@ -163,6 +165,7 @@ def describe(
         "epochs": report.epochs,
         "steps": report.steps,
         "energy": report.energy,
+        "head_ridge": report.head_ridge,
     }
     version.state, version.finished_at = NetworkVersion.State.READY, timezone.now()
 

@@ -35,6 +35,7 @@ class Migration(migrations.Migration):
                 choices=[
                     ("lookahead", "Look-ahead"),
                     ("lookahead-network", "Look-ahead against the network"),
+                    ("lookahead-squares", "Look-ahead by squares"),
                     ("flips", "Flips"),
                     ("emoc", "Expected change (EMOC)"),
                     ("error_reduction", "Expected error reduction"),

@@ -11,6 +11,7 @@ from django.db import models
 class Strategy(models.TextChoices):
     LOOKAHEAD = "lookahead", "Look-ahead"
     LOOKAHEAD_NETWORK = "lookahead-network", "Look-ahead against the network"
+    LOOKAHEAD_SQUARES = "lookahead-squares", "Look-ahead by squares"
     FLIPS = "flips", "Flips"
     EMOC = "emoc", "Expected change (EMOC)"
     ERROR_REDUCTION = "error_reduction", "Expected error reduction"
@@ -41,6 +42,8 @@ EXPLANATIONS = {
     Strategy.LOOKAHEAD: "The image whose likeliest label would change the predictions for the whole pool the most.",
     Strategy.LOOKAHEAD_NETWORK: "The image whose likeliest label would take the predictions farthest from those of the "
     "last network.",
+    Strategy.LOOKAHEAD_SQUARES: "The image whose likeliest label would change the predictions most: large changes count, "
+    "not many tiny ones.",
     Strategy.FLIPS: "The image whose likeliest label would change the predicted class of the most images.",
     Strategy.EMOC: "Look-ahead averaged over every answer that could come, weighed by how likely it is.",
     Strategy.ERROR_REDUCTION: "The image whose label is expected to save the most wrong predictions.",
@@ -71,6 +74,7 @@ GROUPS: dict[str, tuple[Strategy, ...]] = {
     "Look ahead": (
         Strategy.LOOKAHEAD,
         Strategy.LOOKAHEAD_NETWORK,
+        Strategy.LOOKAHEAD_SQUARES,
         Strategy.FLIPS,
         Strategy.EMOC,
         Strategy.ERROR_REDUCTION,

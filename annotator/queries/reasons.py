@@ -55,6 +55,8 @@ def _strategy_reason(project: Project, query: Query) -> str:
         return _certainty_reason(query) if project.is_regression else f"Look-ahead: {_effects(query)}"
     if query.strategy == Strategy.LOOKAHEAD_NETWORK:
         return f"Look-ahead against the network: {_effects(query)}"
+    if query.strategy == Strategy.LOOKAHEAD_SQUARES:
+        return f"Look-ahead by squares: {_effects(query)}"
     flipped = query.flipped if query.flipped is not None else round(query.score or 0)  # its score is their number
     if query.strategy == Strategy.FLIPS and flipped:
         return f"Flips: this label would turn {_predictions(flipped)} to another class."

@@ -44,7 +44,9 @@ def look_ahead_change(mean: Tensor, covariance: Tensor, ridge: float, row: int) 
 
 
 def look_ahead_score(mean: Tensor, covariance: Tensor, ridge: float, row: int, *, initial: Tensor, form: str) -> float:
-    """MLMOC against the linear model or against the network's own outputs."""
+    """MLMOC against the linear model or against the network's own outputs, or the first by squares."""
+    if form == "squares":
+        return frobenius_score(mean, covariance, ridge, row, initial=initial, form="linear")
     after = mean + look_ahead_change(mean, covariance, ridge, row)
     before = mean if form == "linear" else initial.double()
     return sum(float((after[image] - before[image]).norm()) for image in range(len(mean)))
@@ -52,7 +54,7 @@ def look_ahead_score(mean: Tensor, covariance: Tensor, ridge: float, row: int, *
 
 def frobenius_score(mean: Tensor, covariance: Tensor, ridge: float, row: int, *, initial: Tensor, form: str) -> float:
     after = mean + look_ahead_change(mean, covariance, ridge, row)
-    before = mean if form == "linear" else initial.double()
+    before = initial.double() if form == "network" else mean
     return sum(float((after[image] - before[image]).square().sum()) for image in range(len(mean))) ** 0.5
 
 

@@ -15,7 +15,7 @@ from alcore.posterior import NonFiniteError, RowError, TargetError
 from tests.alcore import reference
 from tests.alcore.posteriors import FORMS, Pool, absorb, labelled_pools
 
-MODELS = ("linear", "network")
+MODELS = ("linear", "network", "squares")
 EXACT = 1e-7
 
 
@@ -169,7 +169,7 @@ def large_pool(images: int = 400) -> Pool:
     return Pool(features, torch.randn(images, 3, generator=generator).double() * 0.2, 0.5)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ("linear", "network"))
 def test_the_head_of_the_frobenius_form_is_scored_exactly_and_says_what_it_cannot_know(model):
     pool = large_pool()
     labels = [(row, pool.one_hot(row)) for row in range(10)]
@@ -186,6 +186,21 @@ def test_the_head_of_the_frobenius_form_is_scored_exactly_and_says_what_it_canno
     outside = bound.clone()
     outside[best_rows(bound, lookahead.HEAD)] = -torch.inf
     assert ranking.certified == bool(outside.max() * lookahead.BOUND_SLACK <= ranking.entries[-1].score)
+
+
+def test_by_squares_every_candidate_of_a_large_pool_has_its_exact_score():
+    pool = large_pool(400)
+    posterior = pool.posterior("frobenius")
+    labels = [(row, pool.one_hot(row)) for row in range(10)]
+    absorb(posterior, labels)
+    candidates = everyone(pool)
+    candidates[:10] = False
+    scores = slow_scores(pool, labels, (), "squares")
+    order = sorted(range(10, 400), key=lambda row: -scores[row])
+    ranking = rank_now(posterior, candidates=candidates, top=5, rest=200, form="squares")
+    assert [entry.row for entry in ranking.entries] + list(ranking.rest) == order[:205]
+    assert ranking.certified
+    assert exact_scores(posterior, order[:3], "squares").tolist() == pytest.approx([scores[row] for row in order[:3]])
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -12,6 +12,7 @@ from alcore.regularization import (
     RIDGE_GRID,
     RegularizationError,
     choose_ridge,
+    choose_ridge_left_out,
     gcv,
     leave_one_out_residuals,
     mean_diagonal,
@@ -145,3 +146,26 @@ def test_wrong_questions_are_refused_in_words():
 
 def test_leave_one_out_of_no_labels_is_empty():
     assert leave_one_out_residuals(torch.zeros(0, 0), torch.zeros(0, 3), 1.0).shape == (0, 3)
+
+
+def test_where_f0_has_seen_no_label_the_ridge_is_that_of_the_least_leave_one_out_error_and_ties_go_to_the_larger():
+    generator = torch.Generator().manual_seed(8)
+    features = torch.randn(24, 30, generator=generator).double()
+    kernel, residuals = features @ features.T, torch.randn(24, 3, generator=generator).double()
+    residuals += features[:, :3] * 2
+    choice = choose_ridge_left_out(kernel, residuals, mean_diagonal=30.0, current=7.0)
+    left_out = {}
+    for rho in RIDGE_GRID:
+        total = 0.0
+        for row in range(24):
+            rest = [other for other in range(24) if other != row]
+            weights = torch.linalg.solve(kernel[rest][:, rest] + rho * 30 * torch.eye(23).double(), residuals[rest])
+            total += float((residuals[row] - kernel[row, rest] @ weights).square().sum())
+        left_out[rho] = total / 24
+    assert choice.errors == pytest.approx(left_out, rel=1e-9)
+    assert choice.rho == min(left_out, key=left_out.get)
+    assert choice.labels == 24
+    same = choose_ridge_left_out(torch.zeros(24, 24), torch.ones(24, 2), mean_diagonal=1.0, current=7.0)
+    assert same.rho == max(RIDGE_GRID)
+    few = choose_ridge_left_out(kernel[:19, :19], residuals[:19], mean_diagonal=30.0, current=7.0)
+    assert (few.rho, few.errors, few.labels) == (7.0, {}, 19)

@@ -7,6 +7,7 @@ import torch
 
 from alcore.curves import Strategy
 from alcore.datasets import Preprocessing
+from alcore.heads import fit_head
 from alcore.linearization import linearize
 from alcore.network import build_network, dropout_outputs, freeze_body_, split_network
 from alcore.posterior import make_posterior
@@ -64,6 +65,20 @@ def test_only_the_head_is_trained_where_the_images_are_activations():
     curve = simulate(seen, labels, unseen, held_out_labels, strategy="margin", start=rest, **options)
     assert len(set(curve.rows)) == 10
     assert curve.labels == (6, 9, 10)
+    # A solved head and its linear model are one: the latter needs no training to follow, at the ridge the former chose.
+    rows = list(curve.rows[:6])
+    head = fit_head(seen[rows], torch.eye(3)[labels[rows]])
+    predicted = unseen @ head.weight.t() + head.bias
+    assert curve.accuracies[0] == pytest.approx(float((predicted.argmax(1) == held_out_labels).double().mean()))
+    assert curve.linear_accuracies[5] == curve.accuracies[0]
+    for count in (7, 8):
+        padded = torch.cat([torch.cat([seen[list(curve.rows[:count])], unseen]), torch.ones(count + 9, 1)], 1).double()
+        system = padded[:count] @ padded[:count].t() + head.ridge * torch.eye(count).double()
+        missing = torch.eye(3).double()[labels[list(curve.rows[:count])]] - head.bias.double()
+        mean = head.bias.double() + padded[count:] @ padded[:count].t() @ torch.linalg.solve(system, missing)
+        assert curve.linear_accuracies[count - 1] == pytest.approx(
+            float((mean.argmax(1) == held_out_labels).double().mean())
+        )
 
 
 def test_networks_beside_the_measured_one_are_of_the_same_seed_and_untrained_before_a_second_class():

@@ -115,7 +115,7 @@ class Float64Model:
         kernel = arrays.kernel if arrays.kernel is not None else arrays.features @ arrays.features.T
         kernel = kernel.double()
         self.ridge = linearization.relative_ridge * float(kernel.diagonal().mean())
-        start = arrays.outputs.double()
+        start = arrays.initial.double()
         rows = [row for row, classes in votes.items() for _ in classes]
         labels = torch.tensor([index for classes in votes.values() for index in classes], dtype=torch.int64)
         targets = torch.eye(start.shape[1], dtype=torch.float64)[labels]

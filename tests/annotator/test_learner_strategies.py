@@ -28,7 +28,16 @@ from tests.annotator.learner_steps import (
 )
 
 pytestmark = pytest.mark.django_db
-BY_ANSWER = ("lookahead", "lookahead-network", "flips", "emoc", "margin", "entropy", "least_confidence")
+BY_ANSWER = (
+    "lookahead",
+    "lookahead-network",
+    "lookahead-squares",
+    "flips",
+    "emoc",
+    "margin",
+    "entropy",
+    "least_confidence",
+)
 LABEL_FREE = ("variance_reduction", "epig", "error_reduction")
 WITH_STATE = ("core_set", "badge", "typiclust", "prob_cover", "max_herding", "uncertainty_herding", "lcmd")
 FIXED = ("bald", "ll4al")
