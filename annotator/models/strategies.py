@@ -42,8 +42,8 @@ EXPLANATIONS = {
     Strategy.LOOKAHEAD: "The image whose likeliest label would change the predictions for the whole pool the most.",
     Strategy.LOOKAHEAD_NETWORK: "The image whose likeliest label would take the predictions farthest from those of the "
     "last network.",
-    Strategy.LOOKAHEAD_SQUARES: "The image whose likeliest label would change the predictions most: large changes count, "
-    "not many tiny ones.",
+    Strategy.LOOKAHEAD_SQUARES: "The image whose likeliest label would change the predictions most: large changes "
+    "count, not many tiny ones.",
     Strategy.FLIPS: "The image whose likeliest label would change the predicted class of the most images.",
     Strategy.EMOC: "Look-ahead averaged over every answer that could come, weighed by how likely it is.",
     Strategy.ERROR_REDUCTION: "The image whose label is expected to save the most wrong predictions.",
