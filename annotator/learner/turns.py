@@ -27,6 +27,7 @@ TASK = "annotator.tasks.absorb_labels"
 PASS_SECONDS = 0.5  # then others have their turn, and what is left of this project is done in its next one
 RECOVERY_SECONDS = 1.0
 CROWD = 8  # images out at once: then whole passes follow one another, and each slows everybody's next card
+LONGEST_REST = 0.5  # seconds: longer, and the order falls behind the labels
 NAMED_REQUESTS = 100  # of those that one pass serves, in each line of its log
 
 
@@ -133,11 +134,12 @@ class Loop:
             self._recover(turn[0] if turn else None, error)
 
     def _serve(self, project_id: int, context: contextvars.Context) -> None:
-        """Make a pass. In a crowd the project then rests as long as that took: the processors are the web's, too."""
+        """Make a pass. In a crowd the project then rests a moment, at most as long: the processors are the web's, too."""
         begin = time.monotonic()
         left = context.run(self.serve, project_id, seconds=PASS_SECONDS)
         _, leases = SEEN.get(project_id, (0, frozenset()))
-        self.turns.rest(project_id, seconds=time.monotonic() - begin if len(leases) >= CROWD else 0.0)
+        took = time.monotonic() - begin
+        self.turns.rest(project_id, seconds=min(took, LONGEST_REST) if len(leases) >= CROWD else 0.0)
         if left:
             self.turns.ask(project_id)
 

@@ -128,7 +128,7 @@ def test_a_project_that_rests_waits_and_holds_up_no_other():
 
 
 @pytest.mark.parametrize(("leases", "rests"), [(turns.CROWD - 1, False), (turns.CROWD, True)])
-def test_in_a_crowd_a_project_rests_as_long_as_its_pass_took(loop, monkeypatch, leases, rests):
+def test_in_a_crowd_a_project_rests_a_moment_after_its_pass(loop, monkeypatch, leases, rests):
     now = [100.0]
     monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setitem(turns.SEEN, 1, (5, frozenset(range(leases))))
@@ -136,7 +136,7 @@ def test_in_a_crowd_a_project_rests_as_long_as_its_pass_took(loop, monkeypatch, 
     loop.turns.ask(1)
     loop.step(idle_seconds=0)
     loop.turns.ask(1)
-    now[0] += 2.9
+    now[0] += turns.LONGEST_REST - 0.1
     assert (loop.turns.next(seconds=0) is None) is rests
     now[0] += 0.2
     assert not rests or loop.turns.next(seconds=0)[0] == 1
