@@ -241,6 +241,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "JobStateEnum": "annotator.models.Job.State",
+        "BatchStateEnum": "annotator.models.Batch.State",
+    },
 }
 
 # Celery. The default broker is a folder: no server to install (config/broker.py).

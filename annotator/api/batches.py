@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers as rest
 from rest_framework import status
 from rest_framework.exceptions import APIException, NotFound
@@ -64,7 +64,7 @@ class BatchRequest(rest.Serializer[Any]):
 class BatchBody(rest.Serializer[Any]):
     id = rest.IntegerField(source="batch.pk")
     name = rest.CharField(source="batch.name")
-    state = rest.ChoiceField(choices=Batch.State.values, help_text="preparing, then open or failed; finished; closed.")
+    state = rest.ChoiceField(choices=Batch.State.choices, help_text="preparing, then open or failed; finished; closed.")
     size = rest.IntegerField(source="batch.size")
     method = rest.CharField(source="batch.method")
     mode = rest.CharField(source="batch.mode", allow_blank=True)
@@ -94,6 +94,7 @@ class BatchList(rest.Serializer[Any]):
     batches = BatchBody(many=True, help_text="The last ones, newest first.")
 
 
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "number"}]})
 class AnswerField(rest.Field):  # type: ignore[type-arg]  # it takes none at run time
     """A class's name, or a number."""
 

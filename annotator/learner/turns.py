@@ -134,7 +134,7 @@ class Loop:
             self._recover(turn[0] if turn else None, error)
 
     def _serve(self, project_id: int, context: contextvars.Context) -> None:
-        """Make a pass. In a crowd the project then rests a moment, at most as long: the processors are the web's, too."""
+        """Make a pass. In a crowd the project then rests, at most as long: the processors are the web's, too."""
         begin = time.monotonic()
         left = context.run(self.serve, project_id, seconds=PASS_SECONDS)
         _, leases = SEEN.get(project_id, (0, frozenset()))

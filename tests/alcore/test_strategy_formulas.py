@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from alcore.acquisition.badge import Badge
@@ -68,6 +68,7 @@ def of_candidates(values, rows):
 @given(values=drawn)
 def test_core_set_takes_the_candidate_farthest_from_its_nearest_label(values):
     situation = draw_situation(values)
+    assume(situation.size > 2 or situation.labelled)  # two images are as far from their mean, but for rounding
     rows = situation.embeddings
     assert_follows(
         start("core_set", situation, count=1, seed=0),

@@ -92,7 +92,7 @@ def test_a_pass_with_nothing_new_writes_nothing(trained_project):
     with CaptureQueriesContext(connection) as queries:
         learner.absorb(project.pk)
     assert all(query["sql"].startswith("SELECT") for query in queries)
-    assert len(queries) <= 10
+    assert len(queries) <= 11
     assert list(Ranking.objects.values_list("pk", "updated_at")) == before
 
 
