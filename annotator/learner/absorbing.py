@@ -272,8 +272,7 @@ def _prepare_leases(
     stale = {lease.image_id for lease in leases if held.prepared.get(lease.image_id) != fingerprint}
     wanted = ranking.wanted(held, project, leases, among=stale)
     if ranking.is_shared(held, wanted):
-        _write_rankings(project, held, ranking.prepare_together(held, wanted), fingerprint)
-        return True
+        return _prepare_crowd(project, held, wanted, fingerprint, until)
     ready: list[ranking.Prepared] = []
     written_at = time.monotonic()
     for one in wanted:
@@ -285,6 +284,18 @@ def _prepare_leases(
             _write_rankings(project, held, ready, fingerprint)
             ready, written_at = [], time.monotonic()
     _write_rankings(project, held, ready, fingerprint)
+    return True
+
+
+def _prepare_crowd(
+    project: Project, held: ProjectState, wanted: list[ranking.Wanted], fingerprint: object, until: float
+) -> bool:
+    """So many at a time that they share their work and the first are soon written; see _prepare_leases."""
+    for start in range(0, len(wanted), ranking.TOGETHER):
+        several = wanted[start : start + ranking.TOGETHER]
+        if all(one.again for one in several) and time.monotonic() > until:
+            return False
+        _write_rankings(project, held, ranking.prepare_together(held, several), fingerprint)
     return True
 
 

@@ -49,7 +49,7 @@ def _compute(job: Job, progress: jobs.Progress) -> str:
 def _add(linearization: Linearization, part: Part, name: str) -> bool:
     """Name the file with its linearisation, unless that is used no longer; call inside a transaction."""
     in_use = [Linearization.State.LIVE, Linearization.State.READY]
-    held = Linearization.objects.select_for_update().filter(pk=linearization.pk, state__in=in_use).first()
+    held = Linearization.objects.select_for_update(no_key=True).filter(pk=linearization.pk, state__in=in_use).first()
     if held is None:
         resolve(name).unlink(missing_ok=True)
         return False

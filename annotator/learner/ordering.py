@@ -79,7 +79,7 @@ def _give_up(state: ProjectState, part: Part | None, name: str) -> None:
     if part is None:
         return
     with owned(state.claim):
-        held = Linearization.objects.select_for_update().get(pk=state.linearization.pk)
+        held = Linearization.objects.select_for_update(no_key=True).get(pk=state.linearization.pk)
         held.part_files = {other: file for other, file in held.part_files.items() if file != name}
         held.save(update_fields=["part_files"])
     state.linearization.part_files = held.part_files
