@@ -28,10 +28,15 @@ PLACES = {
 
 
 class Line:
-    """Lets so many in at once; of those who wait the lowest place is next, and of one place whoever came first."""
+    """Lets so many in at once; of those who wait the lowest place is next, and of one place whoever came first.
 
-    def __init__(self, at_once: int) -> None:
-        self._free = at_once
+    Nobody waits longer than `patience` seconds: where those inside hang, at a database that does not answer, others go
+    in beside them.
+    """
+
+    def __init__(self, at_once: int, *, patience: float = 2.0) -> None:
+        self._at_once, self._patience = at_once, patience
+        self._inside = 0
         self._lock = threading.Lock()
         self._count = itertools.count()
         self._waiting: list[tuple[int, int, threading.Event]] = []
@@ -39,20 +44,26 @@ class Line:
     def enter(self, place: int) -> None:
         """Return when it is one's turn."""
         with self._lock:
-            if self._free > 0:
-                self._free -= 1
+            if self._inside < self._at_once:
+                self._inside += 1
                 return
-            turn = threading.Event()
-            heapq.heappush(self._waiting, (place, next(self._count), turn))
-        turn.wait()
+            entry = (place, next(self._count), threading.Event())
+            heapq.heappush(self._waiting, entry)
+        if entry[2].wait(self._patience):
+            return
+        with self._lock:
+            if not entry[2].is_set():
+                self._waiting.remove(entry)
+                heapq.heapify(self._waiting)
+                self._inside += 1
 
     def leave(self) -> None:
         """Let the next one in."""
         with self._lock:
-            if self._waiting:
+            self._inside -= 1
+            if self._waiting and self._inside < self._at_once:
+                self._inside += 1
                 heapq.heappop(self._waiting)[2].set()
-            else:
-                self._free += 1
 
 
 LINE = Line(AT_ONCE)

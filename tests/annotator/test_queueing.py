@@ -65,6 +65,18 @@ def test_no_more_work_at_once_than_there_are_places():
     assert most == [2]
 
 
+def test_nobody_waits_for_ever_behind_those_that_hang():
+    line = Line(1, patience=0.01)
+    line.enter(0)  # and never comes back
+    for place in (4, 0):
+        line.enter(place)
+    assert not line._waiting
+    for _ in range(3):
+        line.leave()
+    line.enter(0)
+    assert line._inside == 1
+
+
 @pytest.mark.parametrize(
     ("path", "place"),
     [(ANSWER, 0), (PICTURE, 2), (RESERVE, 4), ("/projects/digits/export/csv/", None), ("/no/such/page/", None)],
