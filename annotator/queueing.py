@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 
@@ -89,6 +90,9 @@ class AnswersFirstMiddleware:
 def place_of(request: HttpRequest) -> int | None:
     """Return a request's place in the line; None for one that does not stand in it."""
     try:
-        return PLACES.get(resolve(request.path_info).url_name or "")
+        name = resolve(request.path_info).url_name or ""
     except Resolver404:
         return None
+    if name == "image-file" and settings.MEDIA_BUCKET:
+        return None  # it may have to be fetched first
+    return PLACES.get(name)

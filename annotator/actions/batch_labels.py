@@ -185,16 +185,14 @@ def _want(batch: Batch, row: GivenRow, image_id: int, answer: Answer) -> Wanted:
 
 
 def _strangers(batch: Batch, ids: set[int], rows: Sequence[GivenRow]) -> dict[str, str]:
-    """Say of ids that are not in the batch why not."""
+    """Say of ids of this project's images that are not in the batch why not."""
     asked = {row.image_id for row in rows if row.image_id.isdecimal() and len(row.image_id) < 18}
     missing = sorted(int(asked_id) for asked_id in asked if int(asked_id) not in ids)
     found: dict[str, str] = {}
     for start in range(0, len(missing), CHUNK):
-        part = Image.objects.filter(pk__in=missing[start : start + CHUNK])
-        for pk, project_id, deleted_at in part.values_list("pk", "project", "deleted_at"):
-            if project_id != batch.project_id:
-                found[str(pk)] = "The image is none of this project."
-            elif deleted_at is not None:
+        part = Image.objects.filter(pk__in=missing[start : start + CHUNK], project=batch.project_id)
+        for pk, deleted_at in part.values_list("pk", "deleted_at"):
+            if deleted_at is not None:
                 found[str(pk)] = "The image was deleted."
             else:
                 found[str(pk)] = "The image is in this project, but not in this batch."
@@ -302,7 +300,7 @@ def _hand_out(
         state=Query.State.EXPIRED if late else Query.State.LEASED,
         kind=Query.Kind.BATCH,
         source="file",
-        strategy=batch.title.lower(),
+        strategy=batch.strategy,
         score=place.score,
         selection_probability=batches.probability(batch),
         linearization=chosen_by,

@@ -101,7 +101,7 @@ class AnswerField(rest.Field):  # type: ignore[type-arg]  # it takes none at run
     def to_internal_value(self, data: Any) -> str:
         if isinstance(data, bool) or not isinstance(data, str | int | float) or len(str(data)) > LONGEST_CELL:
             raise rest.ValidationError("An answer is the name of a class, or a number.")
-        return str(data).strip()
+        return str(data).strip().encode("utf-8", "replace").decode()  # half a pair of JSON's escapes is no letter
 
     def to_representation(self, value: Any) -> Any:
         return value

@@ -121,4 +121,4 @@ def as_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "" if value is None else str(value).lower()
     text = plain(value) if isinstance(value, float) else str(value)
-    return text.strip()[:LONGEST_CELL]
+    return text.strip()[:LONGEST_CELL].encode("utf-8", "replace").decode()  # half a pair of JSON's escapes is no letter

@@ -80,9 +80,10 @@ def _network(project: Project) -> tuple[Linearization, Arrays]:
 
 def _pool(project: Project, *, size: int | None) -> Pool:
     images: dict[int, int] = dict(batches.free_images(project).values_list("row", "pk"))
-    trained = sorted(reading.current_votes(project))
     if size is None:
         return Pool(images, [])
+    # An image may have been labelled between the two reads.
+    trained = sorted(row for row in reading.current_votes(project) if row not in images)
     return Pool({row: pk for row, pk in images.items() if row < size}, [row for row in trained if row < size])
 
 

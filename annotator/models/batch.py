@@ -63,6 +63,11 @@ class Batch(models.Model):
         """Say how it was chosen."""
         return title_of(self.method, self.mode)
 
+    @property
+    def strategy(self) -> str:
+        """The name of method and mode that a card's query keeps, such as lcmd-tp."""
+        return "-".join(part for part in (self.method, self.mode.lower()) if part)
+
 
 class BatchImage(models.Model):
     """An image of a batch, `position` from 1 in the order of the picks; `score` is that of its method."""

@@ -171,7 +171,9 @@ def choice(project: Project, method: str) -> Choice:
 
 def probability(found: Batch) -> float:
     """How likely an image was to be chosen: for certain by an order, by chance where the order is chance."""
-    return found.size / found.chosen_from if found.method == BatchMethod.RANDOM else 1.0
+    if found.method != BatchMethod.RANDOM:
+        return 1.0
+    return found.size / max(found.chosen_from, found.size)  # a tab may have read it before it was chosen
 
 
 def is_preparing(project: Project) -> bool:

@@ -127,7 +127,7 @@ def _batch_candidate(batch: Batch, image_id: int, score: float | None) -> Candid
         image_id=image_id,
         kind=Query.Kind.BATCH,
         source="batch",
-        strategy=batch.title.lower(),
+        strategy=batch.strategy,
         probability=batches.probability(batch),
         score=score,
     )

@@ -183,9 +183,8 @@ x,,cat
     assert reasons(report) == {
         "The image stands in this file before, with another answer: the first is taken.": 1,
         "The image is in this project, but not in this batch.": 1,
-        "The image is none of this project.": 1,
         "The image was deleted.": 1,
-        "There is no such image in this batch.": 6,
+        "There is no such image in this batch.": 7,  # and of another project's nobody is told that it exists
     }
 
 
@@ -322,3 +321,11 @@ def test_one_file_sent_four_times_at_once_is_taken_once(make_project, bob):
     assert sum(report.taken for report in reports) == 30
     assert sum(report.same for report in reports) == 90
     assert Annotation.objects.count() == 30
+
+
+def test_half_a_pair_of_escapes_is_refused_in_words_that_can_be_sent(batch, bob):
+    line = b'{"image_id": %d, "answer": "\\ud800", "file": "\\udfff"}\n' % batch.places.first().image_id
+    report = take(batch, bob, line)
+    assert report.taken == 0
+    assert ["?" in reason for reason in reasons(report)] == [True]
+    " ".join(reasons(report)).encode()

@@ -15,6 +15,7 @@ from annotator.actions import labelling, leasing, reserving
 from annotator.actions.batching import close_batch
 from annotator.models import Annotation, AuditDraw, Query
 from annotator.models.answer import Answer
+from annotator.models.batch_methods import BatchMethod
 from annotator.queries import batches, candidates
 from annotator.queries.labelling import prepared_share
 from tests.annotator.batch_steps import make_batch, rows_of, tab_in, work_off
@@ -247,3 +248,12 @@ def test_many_people_at_once_work_it_off_each_image_once(make_project, alice, bo
     assert leasing.current_card(session=tab_in(bob, batch)[0]).empty.kind == "batch_finished"
     batch.refresh_from_db()
     assert batch.state == "finished"
+
+
+@pytest.mark.parametrize("method", BatchMethod.values)
+@pytest.mark.parametrize("mode", ["TP", "P", ""])
+def test_the_name_of_every_method_fits_where_queries_keep_it(project, bob, method, mode):
+    _, card = tab_in(bob, make_batch(project, rows_of(project, 5), method=method, mode=mode))
+    assert card.query.kind == Query.Kind.BATCH
+    assert len(card.query.strategy) <= Query._meta.get_field("strategy").max_length
+    assert card.query.strategy.startswith(method)

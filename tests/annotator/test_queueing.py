@@ -95,3 +95,9 @@ def test_a_request_that_fails_gives_its_place_back(monkeypatch):
         with pytest.raises(RuntimeError):
             AnswersFirstMiddleware(fail)(RequestFactory().post(ANSWER))
     assert AnswersFirstMiddleware(lambda _: HttpResponse("taken"))(RequestFactory().post(ANSWER)).content == b"taken"
+
+
+def test_a_picture_that_may_have_to_be_fetched_stands_in_no_line(settings):
+    settings.MEDIA_BUCKET = "pictures"
+    assert place_of(RequestFactory().get(PICTURE)) is None
+    assert place_of(RequestFactory().get(ANSWER)) == 0
