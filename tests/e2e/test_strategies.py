@@ -9,6 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as Picture
 from playwright.sync_api import expect
 
+from annotator.models.strategies import Strategy
+
 pytestmark = [pytest.mark.e2e, pytest.mark.once]
 
 PROJECT = "/projects/stripes/"
@@ -104,7 +106,7 @@ def test_every_order_is_explained_on_a_page_of_its_own(product, sign_in):
     page.goto("/projects/new/")
     page.get_by_role("link", name="What each order looks at").click()
     expect(page.get_by_role("heading", name="Orders of the images")).to_be_visible()
-    expect(page.locator("dt")).to_have_count(21)
+    expect(page.locator("dt")).to_have_count(len(Strategy))
     assert page.evaluate("document.documentElement.scrollWidth <= 390")
     report = Axe().run(page)
     assert report.violations_count == 0, report.generate_report()
