@@ -27,6 +27,7 @@
   const TO_READ = 8000; // so long such a sentence stays
   const CALM = 600; // so long nothing is answered after a card has changed by itself
   let sending = false;
+  let posting = false; // the form's own request is under way: what it carries does not wait
   let stale = false; // the card of now is still to be asked for
   let pause = 1000;
   let timer = 0;
@@ -222,7 +223,7 @@
   }
 
   async function send() {
-    if (sending || (!stale && waiting().length === 0)) return;
+    if (sending || posting || (!stale && waiting().length === 0)) return;
     sending = true;
     const stopped = await flush().catch(() => 0);
     sending = false;
@@ -246,6 +247,7 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     const config = event.detail.requestConfig;
     if (config.verb !== "post") return;
+    posting = true;
     keep(config, true);
     if (config.path.endsWith("/answer/")) {
       reserve.spend(card());
@@ -256,6 +258,7 @@
   document.addEventListener("htmx:afterRequest", (event) => {
     const { requestConfig: config, xhr } = event.detail;
     if (config.verb !== "post") return;
+    posting = false;
     const status = statusOf(xhr.status, xhr.getResponseHeader("X-Request-ID"));
     if (!decided(status)) return failed(config, status);
     crossOut(config.formData.get("client_key"));

@@ -230,6 +230,25 @@ def test_an_answer_whose_reply_was_lost_is_sent_again_under_its_key_and_counted_
     assert answer(page, "4") != image
 
 
+def test_coming_back_to_the_window_while_an_answer_is_under_way_sends_nothing_twice(product, sign_in):
+    page = sign_in("annotator1")
+    page.goto(DIGITS)
+    posts, held = posts_of(page), []
+    query, image = query_of(page), image_of(page)
+    page.route("**/answer/", lambda route: held.append(route), times=1)
+    page.keyboard.press("3")
+    expect(page.locator("#save-state")).to_have_text("Saving…")
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    page.wait_for_timeout(300)
+    held[0].continue_()
+    expect(page.locator("#card")).not_to_have_attribute("data-query", query)
+    following = query_of(page)
+    page.keyboard.press("4")  # no card has changed by itself: nothing is kept from answering
+    expect(page.locator("#card")).not_to_have_attribute("data-query", following)
+    assert len(posts) == len(set(posts)) == 2
+    assert answers_of(product, image) == [("label", "3")]
+
+
 def test_an_answer_that_a_proxy_refuses_while_the_server_is_away_is_kept_and_sent_again(product, sign_in):
     page = sign_in("annotator1")
     page.goto(DIGITS)
