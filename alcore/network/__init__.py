@@ -8,7 +8,7 @@ from alcore.network.building import (
     network_names,
 )
 from alcore.network.classifiers import ImageSizeError
-from alcore.network.dropout import dropout_outputs, dropped_features
+from alcore.network.dropout import dropout_blocks, dropout_outputs, dropped_features
 from alcore.network.freezing import (
     ActivationError,
     cache_activations,
@@ -52,6 +52,7 @@ __all__ = [
     "build_network",
     "cache_activations",
     "default_preprocessing",
+    "dropout_blocks",
     "dropout_outputs",
     "dropped_features",
     "embeddings",

@@ -12,6 +12,7 @@ from alcore.network.image_network import ImageNetwork, embeddings
 
 RATE = 0.5
 SAMPLES = 20
+BLOCK_VALUES = 1 << 22  # numbers that a block of samples has at most, where only what the head reads is dropped
 
 
 @contextmanager
@@ -37,7 +38,6 @@ def own_dropout(module: nn.Module) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0]
 
 
-@torch.no_grad()
 def dropout_outputs(
     module: ImageNetwork,
     images: ImageRows,  # (N, C, H, W)
@@ -49,22 +49,52 @@ def dropout_outputs(
     """The network's outputs under `samples` draws of dropped units, the same for the same seed; eval mode otherwise.
 
     Images go through the body once where only what the head reads is dropped. The global random state is left as it
-    was. Raises ValueError for fewer than one sample. Source: Gal and Ghahramani 2016, arXiv 1506.02142.
+    was. All samples are held at once: of many images and classes, take `dropout_blocks`. Raises ValueError for fewer
+    than one sample. Source: Gal and Ghahramani 2016, arXiv 1506.02142.
+    """
+    return torch.cat(list(dropout_blocks(module, images, samples=samples, rate=rate, seed=seed)), dim=1)
+
+
+def dropout_blocks(
+    module: ImageNetwork,
+    images: ImageRows,  # (N, C, H, W)
+    *,
+    samples: int = SAMPLES,
+    rate: float = RATE,
+    seed: int,
+) -> Iterator[Tensor]:  # (T, n, K) each
+    """What `dropout_outputs` gives, so many images at a time as keep a block's memory small.
+
+    Between two blocks the global random state is the caller's own. Raises ValueError for fewer than one sample.
     """
     if samples < 1:
         raise ValueError(f"at least one sample is needed, got {samples}")
     own = own_dropout(module)
     module.eval()
-    features = None if own else embeddings(module, images)
+    read, size = images, None
+    if not own:
+        read = embeddings(module, images)
+        size = max(1, BLOCK_VALUES // max(samples * module.spec.classes, read.shape[1]))
+    for rows in batch_rows(read, size):
+        yield _draw(module, own, read[rows], samples=samples, rate=rate, seed=seed + rows.start)
+
+
+@torch.no_grad()
+def _draw(
+    module: ImageNetwork,
+    own: list[nn.Module],
+    read: Tensor,  # (n, C, H, W), or (n, width) where the network has no dropout of its own
+    *,
+    samples: int,
+    rate: float,
+    seed: int,
+) -> Tensor:  # (T, n, K)
     devices = sorted({value.device for value in module.parameters() if value.device.type != "cpu"}, key=str)
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), _dropping(own):
         torch.manual_seed(seed)
-        if features is not None:
-            drawn = [module.head(dropout(features, p=rate, training=True)) for _ in range(samples)]
-        else:
-            with _dropping(own):
-                drawn = [torch.cat([module(images[rows]) for rows in batch_rows(images)]) for _ in range(samples)]
-    return torch.stack(drawn)
+        if own:
+            return torch.stack([module(read) for _ in range(samples)])
+        return torch.stack([module.head(dropout(read, p=rate, training=True)) for _ in range(samples)])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from alcore.network import (
     ImageNetwork,
     LossPrediction,
     NetworkFileError,
-    dropout_outputs,
+    dropout_blocks,
     dropped_features,
     embeddings,
     load_network,
@@ -85,7 +85,8 @@ def _disagreement(lesson: Lesson, read: ImageRows, *, progress: Progress) -> Ten
     """BALD's scores: a network trained with dropout beside the one that is served, asked with units dropped."""
     with dropped_features(lesson.start):
         _teach(lesson, read, progress=progress)
-    return bald_scores(dropout_outputs(lesson.start, read, seed=lesson.options.seed))
+    blocks = dropout_blocks(lesson.start, read, seed=lesson.options.seed)
+    return torch.cat([bald_scores(samples) for samples in blocks])
 
 
 def _predicted_losses(lesson: Lesson, read: ImageRows, *, progress: Progress) -> Tensor:  # (N,)

@@ -20,6 +20,7 @@ from alcore.acquisition.uncertainty_herding import UncertaintyHerding, calibrate
 from alcore.estimates import left_out_predictions
 from annotator.learner import reading
 from annotator.learner.naming import registry_name
+from annotator.learner.ranking import candidates
 from annotator.learner.state import ProjectState
 from annotator.models import Project
 from annotator.models.strategies import Strategy
@@ -95,12 +96,14 @@ class Selection:
     def follow(self, state: ProjectState, project: Project) -> None:
         """Tell the state of new labels and of the images on a lease, and look ahead."""
         labelled = [row for row in state.votes if row in self.places]
-        looked_at = (len(state.known), state.posterior.pending, state.deleted, project.overlap)
+        batches = reading.open_batches(project)
+        looked_at = (len(state.known), state.posterior.pending, state.deleted, project.overlap, batches)
         if looked_at == self.looked_at:
             return
-        open_rows = self._open(state, project)
-        others = state.posterior.size - len(self.rows)
-        self.used_up = int(open_rows.sum()) < STEPS and others > len(state.votes) + len(state.deleted)
+        everywhere = candidates(state, project)
+        open_rows = everywhere[self.rows]
+        everywhere[self.rows] = False
+        self.used_up = int(open_rows.sum()) < STEPS and bool(unlabelled(state, everywhere).any())
         if not bool(open_rows.any()):
             self.ahead, self.behind = [], None
             return
@@ -120,11 +123,6 @@ class Selection:
         if self.strategy != Strategy.UNCERTAINTY_HERDING or fresh == 0:
             return False
         return len(self.rows) <= SMALL or self.since + fresh >= RENEW_EVERY
-
-    def _open(self, state: ProjectState, project: Project) -> Tensor:  # (n,) bool
-        full = {row for row, votes in state.votes.items() if len(votes) >= project.overlap}
-        taken = full | set(state.posterior.pending) | state.deleted
-        return torch.tensor([row not in taken for row in self.rows.tolist()], dtype=torch.bool)
 
     def _begin(self, state: ProjectState, project: Project, open_rows: Tensor, labelled: list[int]) -> None:
         """Make the state of all labels, those the network was trained on first."""
@@ -199,8 +197,15 @@ def _uncertainty_herding(state: ProjectState, situation: Situation) -> Selector:
     return UncertaintyHerding(points, situation.mean, situation.labelled, temperature=temperature)
 
 
-def sample_rows(state: ProjectState, strategy: str, *, width: int, seed: int) -> Tensor:  # (n,)
-    """All rows of a small pool; of a large one the labelled ones, and as many others drawn by chance as it can bear."""
+def unlabelled(state: ProjectState, open_rows: Tensor) -> Tensor:  # (N,) bool -> (N,) bool
+    """Leave out the images that have a label already, whether or not they still want another."""
+    left = open_rows.clone()
+    left[[row for row in state.votes if row < len(left)]] = False
+    return left
+
+
+def sample_rows(state: ProjectState, project: Project, strategy: str, *, width: int, seed: int) -> Tensor:  # (n,)
+    """All rows of a small pool; of a large one the labelled ones, and as many candidates drawn as it can bear."""
     most = min(SAMPLE, max(1, SAMPLE_NUMBERS // width))
     if strategy in PAIRED:
         most = min(most, max(1, math.isqrt(PAIR_NUMBERS // width)))
@@ -208,9 +213,7 @@ def sample_rows(state: ProjectState, strategy: str, *, width: int, seed: int) ->
     if size <= most:
         return torch.arange(size)
     labelled = torch.tensor([row for row in state.votes if row < size], dtype=torch.int64)
-    others = torch.ones(size, dtype=torch.bool)
-    others[labelled] = False
-    rows = others.nonzero()[:, 0]
+    rows = unlabelled(state, candidates(state, project)).nonzero()[:, 0]
     drawn = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:most]]
     return torch.cat([drawn, labelled[-most:]]).sort().values
 
@@ -224,7 +227,7 @@ def selection(
     seed = project.seed + 7919 * state.linearization.network_version.number + len(state.votes)
     width = 1 if values is None else values.shape[1]
     rows = (
-        sample_rows(state, strategy, width=width, seed=seed)
+        sample_rows(state, project, strategy, width=width, seed=seed)
         if values is not None
         else torch.arange(state.posterior.size)
     )

@@ -9,6 +9,7 @@ from alcore.acquisition.criteria import SCORES
 from alcore.acquisition.lookahead import look_ahead_scores
 from alcore.acquisition.ranking import best_rows
 from alcore.acquisition.scanning import Moment
+from annotator.learner import reading
 from annotator.learner.ranking import candidates, shortlist
 from annotator.learner.state import ProjectState
 from annotator.models import Project
@@ -30,7 +31,8 @@ class StandingOrder:
 
     def follow(self, state: ProjectState, project: Project) -> None:
         """Rate the candidates again where anything changed."""
-        looked_at = (len(state.known), state.posterior.pending, state.deleted, project.overlap, state.posterior.ridge)
+        seen = (len(state.known), state.posterior.pending, state.deleted, project.overlap, state.posterior.ridge)
+        looked_at = (*seen, reading.open_batches(project))
         if looked_at == self.looked_at:
             return
         open_rows = candidates(state, project)

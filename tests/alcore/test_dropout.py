@@ -7,6 +7,8 @@ from torch import nn
 from alcore.datasets import Preprocessing
 from alcore.network import (
     build_network,
+    dropout,
+    dropout_blocks,
     dropout_outputs,
     dropped_features,
     embeddings,
@@ -63,6 +65,31 @@ def test_a_network_with_dropout_of_its_own_is_left_to_that():
     assert torch.equal(outputs(module, images), outputs(module, images))
     with dropped_features(module):
         assert not module.head._forward_pre_hooks
+
+
+def test_blocks_are_small_and_all_samples_of_all_images_in_order_with_draws_of_their_own(monkeypatch):
+    module, images = small(), images_of(6)
+    images[1:] = images[0]
+    width = embeddings(module, images).shape[1]
+    monkeypatch.setattr(dropout, "BLOCK_VALUES", 2 * max(width, 4000 * 3))
+    blocks = []
+    for block in dropout_blocks(module, images, samples=4000, seed=1):
+        torch.manual_seed(9)  # whatever the caller draws between two blocks
+        blocks.append(block)
+    assert [tuple(block.shape) for block in blocks] == [(4000, 2, 3)] * 3
+    assert torch.equal(torch.cat(blocks, dim=1), dropout_outputs(module, images, samples=4000, seed=1))
+    assert not torch.equal(blocks[0], blocks[1])
+    spread = blocks[2].std(0) / 4000**0.5
+    assert ((blocks[2].mean(0) - outputs(module, images[4:])).abs() < 6 * spread).all()
+
+
+def test_the_callers_random_numbers_go_on_between_blocks(monkeypatch):
+    module, images = small(), images_of()
+    monkeypatch.setattr(dropout, "BLOCK_VALUES", 1)
+    torch.manual_seed(5)
+    expected = torch.rand(6)
+    torch.manual_seed(5)
+    assert [float(torch.rand(1)) for _ in dropout_blocks(module, images, seed=1)] == expected.tolist()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "small_cnn"])

@@ -5,13 +5,14 @@ import pytest
 import torch
 from django.urls import reverse
 
-from alcore.network import embeddings, load_network
+from alcore.acquisition.bald import bald_scores
+from alcore.network import dropout, embeddings, load_network
 from alcore.store import StoreError
 from annotator import learner
 from annotator.actions.leasing import current_card, open_session
 from annotator.actions.projects import update_settings
 from annotator.importing.weights import keep_weights
-from annotator.learner import selecting, training
+from annotator.learner import parts, selecting, training
 from annotator.learner.files import load_pool, resolve
 from annotator.learner.holding import bytes_of, expected_bytes
 from annotator.learner.parts import PartError, read_part
@@ -80,6 +81,23 @@ def test_the_job_computes_what_the_training_would_have_brought(trained_project, 
     again = read_part(next(part for part in PARTS if part.name == name), live(project).part_files[name], images=120)
     assert torch.equal(values, again)
     assert present(project).strategy == strategy
+
+
+def test_disagreement_never_holds_the_samples_of_all_images_at_once(trained_project, run_jobs, monkeypatch):
+    project = trained_project(strategy="random")
+    monkeypatch.setattr(dropout, "BLOCK_VALUES", 20 * 10 * 30)
+    seen = []
+
+    def scores(samples):
+        seen.append(tuple(samples.shape))
+        return bald_scores(samples)
+
+    monkeypatch.setattr(parts, "bald_scores", scores)
+    choose(project, "bald")
+    run_jobs(project)
+    assert sum(images for _, images, _ in seen) == 120
+    assert max(images for _, images, _ in seen) <= 30
+    assert len(read_part(DISAGREEMENT, live(project).part_files["disagreement"], images=120).unique()) > 100
 
 
 def test_a_failure_is_told_and_not_repeated_until_a_person_asks_again(trained_project, bob, monkeypatch):
