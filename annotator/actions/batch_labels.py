@@ -275,7 +275,7 @@ def _take(session: AnnotationSession, batch: Batch, part: list[Wanted]) -> list[
             labelling.record_alone(session=session, query=query, answer=one.answer, client_key=one.key)
             number += 1
         if fate == Fate.CORRECT:
-            labelling.correct(
+            labelling.correct_alone(
                 user=session.user,
                 annotation_id=known.standing[one.image_id].pk,
                 project=batch.project,
@@ -284,7 +284,7 @@ def _take(session: AnnotationSession, batch: Batch, part: list[Wanted]) -> list[
             )
         fates.append((fate, full))
     send_task("annotator.tasks.absorb_labels", batch.project_id)
-    finishing.settle(batch.pk)
+    finishing.settle_those_with(ids)  # once: each looks through a whole batch, while others wait
     return fates
 
 
