@@ -116,8 +116,7 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
     send_task("annotator.tasks.absorb_labels", session.project_id)
     present = None
     if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
-        leases = Query.objects.filter(session__user=session.user, image=query.image_id, state=Query.State.LEASED)
-        leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
+        leasing.release_own(user=session.user, image_ids=[query.image_id])
         present = labelling.live_query(session)
     return present or leasing.take_next(session=session, follows=annotation)
 
@@ -167,6 +166,9 @@ def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, boo
         closed["number"] = reserving.take_number(query)
     else:
         del closed["closed_at"]  # it says when the lease ended
+    # Leases before the image, as everywhere; with the image locked nothing of this person's can come between.
+    leasing.release_own(user=session.user, image_ids=[query.image_id])
+    reserving.lock_image(query)
     standing = labelling.current_annotations(session.project).filter(user=session.user, image_id=query.image_id)
     if mine.exclude(state=Query.State.ANSWERED).update(**closed) == 0 or standing.exists():
         raise _AlreadyAnsweredError
