@@ -259,9 +259,9 @@ def _take(session: AnnotationSession, batch: Batch, part: list[Wanted]) -> list[
     """Judge and record some rows. Leases are ended before images are locked, in the order in which answers do it."""
     ids = [one.image_id for one in part]
     leasing.close_expired(project=batch.project)
-    leases = Query.objects.filter(session__user=session.user, image__in=ids, state=Query.State.LEASED)
-    leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
+    leasing.release_own(user=session.user, image_ids=ids)
     list(Image.objects.filter(pk__in=ids).order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+    leasing.release_own(user=session.user, image_ids=ids)  # what a tab of theirs was leased in between
     known = known_of(batch, session.user, ids, [one.key for one in part])
     places = {place.image_id: place for place in BatchImage.objects.filter(batch=batch, image__in=ids)}
     number = leasing.next_number(session)
@@ -273,7 +273,7 @@ def _take(session: AnnotationSession, batch: Batch, part: list[Wanted]) -> list[
             labelling.record_alone(session=session, query=query, answer=one.answer, client_key=one.key)
             number += 1
         if fate == Fate.CORRECT:
-            labelling.correct(
+            labelling.correct_alone(
                 user=session.user,
                 annotation_id=known.standing[one.image_id].pk,
                 project=batch.project,
@@ -282,7 +282,7 @@ def _take(session: AnnotationSession, batch: Batch, part: list[Wanted]) -> list[
             )
         fates.append((fate, full))
     send_task("annotator.tasks.absorb_labels", batch.project_id)
-    finishing.settle(batch.pk)
+    finishing.settle_those_with(ids)  # once: each looks through a whole batch, while others wait
     return fates
 
 

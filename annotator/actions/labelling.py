@@ -116,8 +116,7 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
     send_task("annotator.tasks.absorb_labels", session.project_id)
     present = None
     if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
-        leases = Query.objects.filter(session__user=session.user, image=query.image_id, state=Query.State.LEASED)
-        leases.update(state=Query.State.RELEASED, closed_at=timezone.now())
+        leasing.release_own(user=session.user, image_ids=[query.image_id])
         present = labelling.live_query(session)
     return present or leasing.take_next(session=session, follows=annotation)
 
@@ -167,6 +166,9 @@ def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, boo
         closed["number"] = reserving.take_number(query)
     else:
         del closed["closed_at"]  # it says when the lease ended
+    # Leases before the image, as everywhere; with the image locked nothing of this person's can come between.
+    leasing.release_own(user=session.user, image_ids=[query.image_id])
+    reserving.lock_image(query)
     standing = labelling.current_annotations(session.project).filter(user=session.user, image_id=query.image_id)
     if mine.exclude(state=Query.State.ANSWERED).update(**closed) == 0 or standing.exists():
         raise _AlreadyAnsweredError
@@ -198,11 +200,11 @@ def _undo(*, session: AnnotationSession, client_key: UUID) -> Query | None:
     if last is None:
         raise NothingToUndoError("There is no answer of this tab left to take back.")
     withdraw(annotation=last, user=session.user, client_key=client_key)
-    if session.batch_id is not None:
-        finishing.settle(session.batch_id)
     now = timezone.now()
     Query.objects.filter(session=session, state=Query.State.LEASED).update(state=Query.State.RELEASED, closed_at=now)
-    return _lease_again(session, last) or leasing.current_query(session=session)
+    following = _lease_again(session, last) or leasing.current_query(session=session)
+    finishing.settle_those_with([last.image_id])
+    return following
 
 
 def withdraw(*, annotation: Annotation, user: User, client_key: UUID) -> Annotation:
@@ -257,7 +259,17 @@ def correct(*, user: User, annotation_id: int, project: Project, answer: Answer,
 
 
 @transaction.atomic
-def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer, client_key: UUID) -> Annotation:
+def _correct(**given: Any) -> Annotation:
+    corrected = correct_alone(**given)
+    finishing.settle_those_with([corrected.image_id])
+    return corrected
+
+
+def correct_alone(*, user: User, annotation_id: int, project: Project, answer: Answer, client_key: UUID) -> Annotation:
+    """Amend an answer as `correct` does; call inside a transaction, and settle the batches with its image at the end.
+
+    Raises what `correct` raises, and IntegrityError where another request was first.
+    """
     earlier = labelling.annotation_by_key(user=user, client_key=client_key)
     old = Annotation.objects.select_related("session", "query").filter(pk=annotation_id, project=project).first()
     if old is None or not _may_correct(user, old):
@@ -270,7 +282,7 @@ def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer
     if old.kind == Annotation.Kind.WITHDRAW or hasattr(old, "superseded_by"):
         raise SupersededError("This answer was corrected or taken back meanwhile.")
     send_task("annotator.tasks.absorb_labels", project.pk)
-    corrected = Annotation.objects.create(
+    return Annotation.objects.create(
         project=project,
         image_id=old.image_id,
         user=user,
@@ -285,9 +297,6 @@ def _correct(*, user: User, annotation_id: int, project: Project, answer: Answer
         client_key=client_key,
         supersedes=old,
     )
-    if old.session is not None and old.session.batch_id is not None:
-        finishing.settle(old.session.batch_id)
-    return corrected
 
 
 def _may_correct(user: User, annotation: Annotation) -> bool:

@@ -2,7 +2,7 @@
 
 import random
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from itertools import groupby, islice
 
@@ -87,6 +87,17 @@ def close_expired(*, project: Project) -> int:
     return Query.objects.filter(pk__in=found).update(state=Query.State.EXPIRED, closed_at=now) if found else 0
 
 
+def release_own(*, user: User, image_ids: Collection[int]) -> None:
+    """End this person's leases of some images, since they have answered; call inside a transaction.
+
+    The rows are locked and read anew first: one that another request is just answering stays answered.
+    """
+    leases = Query.objects.filter(session__user=user, image__in=image_ids, state=Query.State.LEASED)
+    locked = leases.order_by("pk").only("pk").select_for_update(of=("self",), no_key=True)
+    mine = Query.objects.filter(pk__in=[lease.pk for lease in locked], state=Query.State.LEASED)
+    mine.update(state=Query.State.RELEASED, closed_at=timezone.now())
+
+
 def next_number(session: AnnotationSession) -> int:
     """Return the number of the tab's next card, from 1."""
     return (session.queries.aggregate(last=Max("number"))["last"] or 0) + 1
@@ -94,6 +105,13 @@ def next_number(session: AnnotationSession) -> int:
 
 def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Query | None:
     """Lease the next image to the tab, or return None when there is none to be had; the caller tells the learner."""
+    query = _take_first(session, follows)
+    if query is None and session.batch_id is not None and finishing.settle(session.batch_id):
+        return _take_first(session, follows)  # it was finished by name only, and gave nothing for that
+    return query
+
+
+def _take_first(session: AnnotationSession, follows: Annotation | None) -> Query | None:
     project = session.project
     close_expired(project=project)
     if not labelling.can_be_labelled(project):
@@ -106,8 +124,6 @@ def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Quer
         query = _lease(candidate, image, session=session, number=number, live=live, follows=follows)
         if query is not None:
             return query
-    if session.batch_id is not None:
-        finishing.settle(session.batch_id)
     return None
 
 

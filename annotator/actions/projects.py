@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from annotator import jobs
+from annotator.actions import finishing
 from annotator.actions.preparing import prepare_new_classes, prepare_other_network
 from annotator.actions.sending import send_task
 from annotator.models import Job, LabelClass, Membership, Project
@@ -231,10 +232,15 @@ def update_settings(*, project: Project, **settings: object) -> Project:
     unknown = set(settings) - set(Project.CHANGEABLE)
     if unknown:
         raise ProjectError(f"These settings cannot be changed: {', '.join(sorted(unknown))}.")
+    wanted = Project.objects.values_list("overlap", flat=True).get(
+        pk=project.pk
+    )  # forms have changed `project` already
     for field, value in settings.items():
         setattr(project, field, value)
     check_strategy(project)
     save_checked(project)
+    if project.overlap != wanted:
+        finishing.settle_project(project)
     options = arrays_wanted(project, again=True)
     if options is not None:
         jobs.start(project, Job.Kind.ARRAYS, options=options)

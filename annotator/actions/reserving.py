@@ -134,12 +134,16 @@ def take_number(query: Query) -> int:
     return number - waiting.update(number=number)
 
 
+def lock_image(query: Query) -> None:
+    """Have whoever is just leasing a card's image, or importing a label of it, be done before or find this answer."""
+    Image.objects.select_for_update(no_key=True).only("pk").get(pk=query.image_id)
+
+
 def is_taken(query: Query) -> bool:
     """Say whether others have, or have answered, as many times as is wanted, the image of a card of the reserve.
 
-    The image is locked: whoever is just leasing it has done so before or finds this answer.
+    The image is locked by the caller.
     """
-    Image.objects.select_for_update(no_key=True).get(pk=query.image_id)
     labels = Annotation.objects.filter(image=query.image_id, superseded_by=None, kind=Annotation.Kind.LABEL)
     leases = Query.objects.filter(image=query.image_id, state=Query.State.LEASED).exclude(session=query.session_id)
     return labels.count() + leases.count() >= query.project.overlap

@@ -117,9 +117,9 @@ def counts(found: Batch) -> Counts:
     return with_counts([found])[0].counts
 
 
-def left_in(batch_id: int) -> int:
-    """Count the images of a batch that still want a label."""
-    return _wanting(BatchImage.objects.filter(batch=batch_id, image__deleted_at=None)).count()
+def wants_labels(batch_id: int) -> bool:
+    """Say whether an image of a batch still wants a label: a look for the first one, no count."""
+    return _wanting(BatchImage.objects.filter(batch=batch_id, image__deleted_at=None)).exists()
 
 
 def _wanting(placed: QuerySet[BatchImage]) -> QuerySet[BatchImage]:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from annotator.actions import batch_labels
+from annotator.actions import batch_labels, finishing
 from annotator.actions.batch_labels import check_labels, take_labels
 from annotator.actions.batching import close_batch
 from annotator.exporting.batch import stream_csv, stream_zip
@@ -119,6 +119,17 @@ def test_another_answer_of_ones_own_is_corrected_and_the_first_file_changes_noth
     stale = take(batch, bob, first)
     assert (stale.taken, stale.corrected, stale.same, stale.changed) == (0, 0, 2, 1)
     assert labels_of(project)[4] == ["dog"]
+
+
+def test_rows_that_are_corrected_together_settle_each_batch_of_theirs_once(batch, bob, project, monkeypatch):
+    shared = make_batch(project, rows_of(project, 1, 3), name="later")
+    second = filled(batch, "dog", "bird", "cat")
+    take(batch, bob, filled(batch, "cat", "dog", "bird"))
+    settled = []
+    settle = finishing.settle
+    monkeypatch.setattr(finishing, "settle", lambda batch_id: settled.append(batch_id) or settle(batch_id))
+    assert take(batch, bob, second).corrected == 3
+    assert settled == [batch.pk, shared.pk]
 
 
 def test_a_card_that_was_answered_in_the_browser_is_corrected_or_left(batch, bob, project):

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from annotator.actions import labelling, leasing, reserving
 from annotator.actions.batching import close_batch
+from annotator.actions.projects import update_settings
 from annotator.models import Annotation, AuditDraw, Query
 from annotator.models.answer import Answer
 from annotator.models.batch_methods import BatchMethod
@@ -146,6 +147,37 @@ def test_a_correction_that_takes_a_label_away_opens_it_again(batch, bob, project
     batch.refresh_from_db()
     assert batch.state == "open"
     assert batches.counts(batch).left == 1
+
+
+def test_a_label_given_in_the_projects_own_queue_and_taken_away_opens_it_again(project, bob):
+    label(*tab_of(bob, project), 1)
+    finished = make_batch(project, rows_of(project, 0), name="of one", state="finished")
+    outside = Annotation.objects.get(image__row=0)
+    assert outside.session.batch is None
+    answer = Answer(kind="skip")
+    labelling.correct(user=bob, annotation_id=outside.pk, project=project, answer=answer, client_key=uuid4())
+    finished.refresh_from_db()
+    assert finished.state == "open"
+
+
+def test_more_labels_wanted_of_each_image_open_it_again_and_fewer_finish_it(project, batch, alice, bob):
+    work_off(*tab_in(bob, batch))
+    assert batches.open_lines(project) == []
+    update_settings(project=project, overlap=2)
+    assert [line.batch for line in batches.open_lines(project)] == [batch]
+    assert tab_in(alice, batch)[1].query.image.row == 7
+    update_settings(project=project, overlap=1)
+    batch.refresh_from_db()
+    assert batch.state == "finished"
+
+
+def test_the_first_tab_gets_an_image_where_the_batch_is_finished_by_name_only(batch, bob):
+    batch.state, batch.finished_at = "finished", timezone.now()
+    batch.save()
+    _, card = tab_in(bob, batch)
+    assert card.query.image.row == 7
+    batch.refresh_from_db()
+    assert (batch.state, batch.finished_at) == ("open", None)
 
 
 def test_a_deleted_image_is_passed_over_and_not_counted(batch, bob, project):
