@@ -36,7 +36,7 @@ AXES = {EMBEDDINGS.name: 2, START_EMBEDDINGS.name: 2, DISAGREEMENT.name: 1, PRED
 
 
 class PartError(ValueError):
-    """A file that does not hold what a strategy needs of these images."""
+    """Values, or a file, that do not hold what a strategy needs of these images."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,13 @@ def _teach(lesson: Lesson, read: ImageRows, *, progress: Progress, companion: Lo
 
 
 def write_part(part: Part, values: Tensor, *, job: Job, version: NetworkVersion) -> str:
-    """Write a part to a file of this attempt's own, whole or not at all, and return its name."""
+    """Write a part to a file of this attempt's own, whole or not at all, and return its name.
+
+    Raises StoreError, and PartError for what `read_part` would refuse: it would be given up and computed for ever.
+    """
+    wrong = int((~torch.isfinite(values).reshape(len(values), -1).all(dim=1)).sum())
+    if wrong:
+        raise PartError(f"computing {part.words} gave no finite numbers for {wrong:,} of {len(values):,} images")
     path = folder(job.project) / f"{part.name}-{job.pk}-{job.attempts}.safetensors"
     store.write(path, {part.name: values}, {"kind": KIND, "part": part.name, "network": version.number})
     return relative(path)

@@ -27,7 +27,7 @@ from annotator.learner.networks import (
     open_pool,
     settle_norms_,
 )
-from annotator.learner.parts import Lesson, make_part, write_part
+from annotator.learner.parts import Lesson, PartError, make_part, write_part
 from annotator.learner.preparing import linearize_pool, store_linearization, untrained_network, write_arrays
 from annotator.learner.targets import ClassTargets, NumberTargets, Targets, mean_targets, targets_of
 from annotator.models import Image, Job, NetworkVersion, Project
@@ -36,7 +36,7 @@ from annotator.models.strategies import part_of
 
 log = logging.getLogger(__name__)
 
-EXPECTED = (FeatureError, TrainingDataError, TrainingDivergedError, *NETWORK_ERRORS)
+EXPECTED = (FeatureError, PartError, TrainingDataError, TrainingDivergedError, *NETWORK_ERRORS)
 # Deep networks start from trained weights, or take far longer for a step.
 DEEP_EPOCHS, DEEP_STEPS = 20, 200
 

@@ -118,6 +118,38 @@ def test_a_failure_is_told_and_not_repeated_until_a_person_asks_again(trained_pr
     assert jobs_of(project).count() == 2
 
 
+def spoil(monkeypatch):
+    """Networks beside the served one that diverge on two images."""
+
+    def scores(samples):
+        found = bald_scores(samples)
+        found[[3, 5]] = torch.nan
+        return found
+
+    monkeypatch.setattr(parts, "bald_scores", scores)
+
+
+def test_what_is_not_finite_fails_in_words_and_is_not_computed_for_ever(trained_project, monkeypatch):
+    project = trained_project(strategy="margin")
+    spoil(monkeypatch)
+    choose(project, "bald")
+    learner.compute(jobs_of(project).get().pk)
+    learner.absorb(project.pk)
+    job = jobs_of(project).get()
+    assert (job.state, present(project).strategy, live(project).part_files) == ("failed", "margin", {})
+    assert job.error.endswith("gave no finite numbers for 2 of 120 images")
+
+
+def test_a_network_goes_live_also_where_the_one_beside_it_gives_nothing_finite(trained_project, monkeypatch):
+    spoil(monkeypatch)
+    project = trained_project(strategy="bald")
+    assert (live(project).network_version.number, live(project).part_files) == (1, {})
+    assert present(project).strategy == "lookahead"
+    learner.compute(jobs_of(project).get().pk)
+    learner.absorb(project.pk)
+    assert [job.state for job in jobs_of(project)] == ["failed"]
+
+
 @pytest.mark.parametrize("damage", ["gone", "other"])
 def test_a_part_that_is_lost_is_computed_again_and_look_ahead_serves_meanwhile(trained_project, run_jobs, damage):
     project = trained_project(strategy="core_set")
