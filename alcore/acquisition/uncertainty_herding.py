@@ -1,14 +1,16 @@
 """Uncertainty Herding: cover what the model is unsure of, coarsely with few labels and finely with many."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from alcore.acquisition.geometry import unit_rows
+from alcore.acquisition.geometry import BLOCK, unit_rows
 from alcore.acquisition.max_herding import RADIUS, MaxHerding
 
 TEMPERATURES = torch.logspace(-6, 4, 41, base=2, dtype=torch.float64)
+COPIES = 1e-6  # apart at most: copies of one image would leave a radius of nothing
 FEWEST_HELD_OUT = 4  # fewer say nothing of calibration
 
 
@@ -41,13 +43,20 @@ def softmax_uncertainty(mean: Tensor, temperature: float) -> Tensor:  # (N, K) -
 
 
 def label_radius(embeddings: Tensor, labelled: Sequence[int]) -> float:
-    """The smallest positive distance between two labels, rows taken to unit length; 1 with fewer than two of them."""
+    """The smallest positive distance between two labels, rows taken to unit length; 1 with fewer than two of them.
+
+    A block of labels at a time beside those from it on: at once the pairs of 10,000 labels are a gigabyte.
+    """
     points = unit_rows(embeddings[list(labelled)].double())
     if len(points) < 2:
         return RADIUS
-    distances = torch.pdist(points)
-    apart = distances[distances > 1e-6]  # copies of one image would leave a radius of nothing
-    return float(apart.min()) if len(apart) else RADIUS
+    radius = math.inf
+    for start in range(0, len(points), BLOCK):
+        block = points[start : start + BLOCK]
+        distances = torch.cdist(block, points[start:], compute_mode="donot_use_mm_for_euclid_dist")
+        distances.masked_fill_(distances <= COPIES, torch.inf)
+        radius = min(radius, float(distances.min()))
+    return radius if math.isfinite(radius) else RADIUS
 
 
 def calibrated_temperature(

@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from alcore.acquisition.badge import Badge
 from alcore.acquisition.bald import bald_scores
-from alcore.acquisition.geometry import Embedded, Kernelled
+from alcore.acquisition.geometry import BLOCK, Embedded, Kernelled
 from alcore.acquisition.lcmd import LargestClusterMaximumDistance
 from alcore.acquisition.ll4al import loss_ranking
 from alcore.acquisition.max_herding import MaxHerding
@@ -155,6 +156,31 @@ def test_uncertainty_herding_weighs_by_uncertainty_at_the_radius_of_the_labels(v
         situation,
         lambda taken, left: of_candidates(slow.coverage_gains(rows, taken, radius=radius, weights=weights), left),
     )
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most numbers that a tensor had which was made inside."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+def test_the_radius_of_many_labels_is_found_without_all_pairs_at_once():
+    count = 2 * BLOCK + 300
+    angles = torch.linspace(0, 3, count, dtype=torch.float64)
+    angles[700] = angles[1200] + 1e-4  # the closest two are in different blocks,
+    angles[1:3] = angles[0]  # and copies do not count
+    rows = torch.stack([angles.cos(), angles.sin()], dim=1)
+    with Largest() as largest:
+        radius = label_radius(rows, range(count))
+    assert radius == pytest.approx(1e-4, rel=1e-6)
+    assert largest.numbers <= BLOCK * count
+    assert label_radius(rows[:3], range(3)) == 1
 
 
 def test_the_temperature_is_the_one_at_which_confidence_agrees_with_accuracy():
