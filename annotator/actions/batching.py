@@ -9,6 +9,7 @@ from annotator.models import Batch, Job, Project
 from annotator.models.batch_methods import WITHOUT_MODE, BatchMethod, BatchMode, title_of
 from annotator.queries import batches, labelling
 
+LARGEST_SIZE = 20_000  # images, and rows of a table: each card counts what is left of its batch
 LARGEST_SEED = 2**31 - 1
 LONGEST_NAME = 100
 # Nanoseconds for each image of the batch, image of the pool and feature, on one thread: measured, and doubled since the
@@ -79,6 +80,10 @@ def _check_size(project: Project, size: int, method: str) -> None:
         raise BatchError(
             f"A batch of {size:,} was asked for, and there are {words} to choose from: without a label, in no other "
             f"open batch, with nobody just now, and seen by the network."
+        )
+    if size > LARGEST_SIZE:
+        raise BatchError(
+            f"A batch has at most {LARGEST_SIZE:,} images: ask for a smaller one, and for the next when it is finished."
         )
     if method == BatchMethod.BAIT_BACKWARD and size > MOST_BACKWARD:
         raise BatchError(

@@ -154,6 +154,14 @@ def test_what_cannot_be_prepared_is_explained(project, options, words):
     assert not Batch.objects.exists()
 
 
+def test_a_batch_has_an_upper_size_that_is_said(project, monkeypatch):
+    assert batching.LARGEST_SIZE == 20_000
+    monkeypatch.setattr(batching, "LARGEST_SIZE", 5)
+    with pytest.raises(BatchError, match="A batch has at most 5 images: ask for a smaller one"):
+        ask(project, method="random", size=6)
+    assert ask(project, method="random", size=5).size == 5
+
+
 def test_a_project_without_classes_has_nothing_to_answer_with(make_project):
     project = make_project()
     project.classes.all().delete()
