@@ -125,6 +125,8 @@ def test_a_batch_is_prepared_worked_off_here_and_elsewhere_and_finished(product,
     expect(page.get_by_role("heading", name="1 of 6 images left")).to_be_visible()
 
     page.get_by_role("link", name="Work on it").click()
+    expect(page.locator(".why-reason")).to_contain_text("of batch “night shift”")
+    page.wait_for_load_state()  # a key needs the page's scripts
     page.keyboard.press("2")
     expect(page.get_by_role("heading", name="This batch is finished")).to_be_visible()
     check_page(page)
