@@ -155,6 +155,7 @@ class LabelsBody(rest.Serializer[Any]):
     later = rest.IntegerField(help_text="Beyond what is taken at once: send the same labels again.")
     refused = rest.SerializerMethodField()
 
+    @extend_schema_field(RefusedRows(many=True))
     def get_refused(self, report: Any) -> list[dict[str, Any]]:
         return [{"reason": reason, **vars(group)} for reason, group in report.groups.items()]
 
