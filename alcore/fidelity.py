@@ -143,8 +143,10 @@ def check_fidelity(
 
     At most `labels` of the labels are taken, fewer for a slow network, by look-ahead and retraining alike, and change
     is summed over `sample` images of the pool. Candidates that no time is left for are left out. The only agreement is
-    called "linearization". Raises FidelityError where fewer than four candidates can be compared in the time.
+    called "linearization". Raises FidelityError for a solved head, and where time is for fewer than four candidates.
     """
+    if linearization.prior is not None:
+        raise FidelityError("its last layer is solved for exactly, and the linear model is that very network")
     rows, generator = checked_rows(rows, len(images)), torch.Generator().manual_seed(seed)
     free = torch.ones(len(images), dtype=torch.bool)
     free[rows] = False

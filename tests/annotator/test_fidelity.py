@@ -50,6 +50,16 @@ def test_job_and_network_are_done_before_the_check_begins(trained_project, setti
     assert live(project).network_version.metrics["fidelity"] == {"reason": "there was no time"}
 
 
+def test_a_head_that_was_solved_for_is_not_compared_with_another_model(trained_project, settings):
+    settings.FIDELITY_SECONDS = 20.0
+    project = trained_project(count=40, labels=20, freeze="all_but_head")
+    metrics = live(project).network_version.metrics
+    assert metrics["fidelity"] == {
+        "reason": "its last layer is solved for exactly, and the linear model is that very network"
+    }
+    assert "not compared with real retraining: its last layer" in fidelity.badge(metrics).words
+
+
 def test_without_seconds_nothing_is_checked(trained_project, monkeypatch):
     monkeypatch.setattr("annotator.learner.checking.check_fidelity", None)
     project = trained_project(count=40, labels=20)
