@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 PROJECT = "/projects/tanks/"
 ANNOTATE = PROJECT + "annotate/"
-IMAGES = 90
+IMAGES = 120
 AUDITS = 20
 PAGES = ("/projects/new/", PROJECT, ANNOTATE, PROJECT + "progress/", PROJECT + "settings/", PROJECT + "exports/")
 LIVE = (
@@ -259,6 +259,16 @@ def test_numbers_given_offline_go_on_with_the_reserve_and_are_sent_when_the_line
     assert [answers_of(product, image)[-1] for image in images] == [("label", 61.0), ("label", 62.0)]
 
 
+@pytest.mark.once
+def test_the_card_does_not_move_when_the_next_one_comes(product, open_page):
+    page = open_page()
+    places = []
+    for _ in range(2):
+        places.append([page.locator(part).bounding_box()["y"] for part in ("#number-value", '[data-action="skip"]')])
+        save(page, str(truth_of(product, image_of(page))))
+    assert places[0] == places[1]
+
+
 def take_what_the_model_says(page):
     suggestion = page.locator('[data-action="take"]').get_attribute("data-suggestion")
     page.keyboard.press("m")
@@ -324,13 +334,3 @@ def test_no_page_of_a_project_of_numbers_scrolls_sideways_on_a_small_screen(tank
     if path == "/projects/new/":
         page.get_by_label("What an image is given").select_option("A number")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
-
-
-@pytest.mark.once
-def test_the_card_does_not_move_when_the_next_one_comes(product, open_page):
-    page = open_page()
-    places = []
-    for _ in range(2):
-        places.append([page.locator(part).bounding_box()["y"] for part in ("#number-value", '[data-action="skip"]')])
-        save(page, str(truth_of(product, image_of(page))))
-    assert places[0] == places[1]
