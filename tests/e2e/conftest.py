@@ -138,3 +138,16 @@ def sign_in(browser: Browser, product: Product) -> Iterator[Callable[..., Page]]
     for context in contexts:
         context.close()
     assert errors == []
+
+
+def press_for_next(page: Page, key: str) -> None:
+    """Press a key that answers, and wait for the card after it; where none comes, fail with what the page says."""
+    query = page.locator("#card").get_attribute("data-query")
+    page.keyboard.press(key)
+    try:
+        expect(page.locator("#card")).not_to_have_attribute("data-query", query or "")
+    except AssertionError as error:
+        seen = {name: page.locator(name).inner_text() for name in ("#save-state", "#trouble", "#status")}
+        focus = page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+        card = page.evaluate("document.getElementById('card').outerHTML.slice(0, 600)")
+        raise AssertionError(f"{key!r} brought no card: {seen}, focus on {focus}, card {card}") from error

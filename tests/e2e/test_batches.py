@@ -10,6 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as Picture
 from playwright.sync_api import expect
 
+from tests.e2e.conftest import press_for_next
+
 pytestmark = [pytest.mark.e2e, pytest.mark.once]
 
 PROJECT = "/projects/nights/"
@@ -108,7 +110,7 @@ def test_a_batch_is_prepared_worked_off_here_and_elsewhere_and_finished(product,
     expect(page.locator(".why-reason")).to_have_text("Image 1 of batch “night shift” (LCMD-TP).")
     check_page(page)
     for place in (2, 3):
-        page.keyboard.press("1")
+        press_for_next(page, "1")
         expect(page.locator(".why-reason")).to_have_text(f"Image {place} of batch “night shift” (LCMD-TP).")
     expect(page.locator("#progress")).to_contain_text("4 of 6 left")
 
