@@ -15,8 +15,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import Error, OperationalError, connections
-from django.db.models import F, QuerySet
+from django.db import Error, OperationalError, connection, connections
+from django.db.models import F, Model, QuerySet
 from django.utils import timezone
 
 from annotator import metrics
@@ -244,3 +244,15 @@ def discard_upload(job: Job) -> None:
     folder = upload_folder(job)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def note_new_rows(*tables: type[Model]) -> None:
+    """Have PostgreSQL look at tables that have just grown by thousands of rows; SQLite chooses well without.
+
+    Until it has, by itself within a minute, it may go through all of them to find one.
+    """
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"analyze {connection.ops.quote_name(table._meta.db_table)}")

@@ -8,6 +8,7 @@ them together, and an answer is as slow as the twenty pictures that somebody els
 import heapq
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from django.conf import settings
@@ -26,18 +27,21 @@ PLACES = {
     "annotate-preload": 3,
     "annotate-reserve": 4,
 }
+ONE_AT_A_TIME = PLACES[
+    "annotate-reserve"
+]  # of one project they wait for each other, and would do it in the answers' way
 
 
 class Line:
     """Lets so many in at once; of those who wait the lowest place is next, and of one place whoever came first.
 
-    Nobody waits longer than `patience` seconds: where those inside hang, at a database that does not answer, others go
-    in beside them.
+    Of the last place, `alone`, one is inside at a time. Nobody waits longer than `patience` seconds, five times that
+    for the last place: where those inside hang, at a database that does not answer, others go in beside them.
     """
 
-    def __init__(self, at_once: int, *, patience: float = 2.0) -> None:
-        self._at_once, self._patience = at_once, patience
-        self._inside = 0
+    def __init__(self, at_once: int, *, alone: int = ONE_AT_A_TIME, patience: float = 2.0) -> None:
+        self._at_once, self._alone, self._patience = at_once, alone, patience
+        self._inside: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._count = itertools.count()
         self._waiting: list[tuple[int, int, threading.Event]] = []
@@ -45,26 +49,30 @@ class Line:
     def enter(self, place: int) -> None:
         """Return when it is one's turn."""
         with self._lock:
-            if self._inside < self._at_once:
-                self._inside += 1
+            if self._has_room(place):
+                self._inside[place] += 1
                 return
             entry = (place, next(self._count), threading.Event())
             heapq.heappush(self._waiting, entry)
-        if entry[2].wait(self._patience):
+        if entry[2].wait(self._patience * (5 if place == self._alone else 1)):
             return
         with self._lock:
             if not entry[2].is_set():
                 self._waiting.remove(entry)
                 heapq.heapify(self._waiting)
-                self._inside += 1
+                self._inside[place] += 1
 
-    def leave(self) -> None:
+    def leave(self, place: int) -> None:
         """Let the next one in."""
         with self._lock:
-            self._inside -= 1
-            if self._waiting and self._inside < self._at_once:
-                self._inside += 1
-                heapq.heappop(self._waiting)[2].set()
+            self._inside[place] -= 1
+            while self._waiting and self._has_room(self._waiting[0][0]):
+                next_place, _, event = heapq.heappop(self._waiting)
+                self._inside[next_place] += 1
+                event.set()
+
+    def _has_room(self, place: int) -> bool:
+        return self._inside.total() < self._at_once and not (place == self._alone and self._inside[place])
 
 
 LINE = Line(AT_ONCE)
@@ -84,7 +92,7 @@ class AnswersFirstMiddleware:
         try:
             return self.get_response(request)
         finally:
-            LINE.leave()
+            LINE.leave(place)
 
 
 def place_of(request: HttpRequest) -> int | None:

@@ -68,6 +68,7 @@ def _prepare(job: Job, progress: jobs.Progress) -> str:
             ColdStart(project=project, image=images[row], position=place) for place, row in enumerate(order.tolist())
         )
         store_linearization(project, version, arrays, path)
+    jobs.note_new_rows(ColdStart)
     return f"{len(images):,} images are ready."
 
 

@@ -152,8 +152,10 @@ def progress(session: AnnotationSession) -> Progress:
 def count_images(project: Project) -> int:
     """Return how many images the pool has, deleted ones left out: rows are handed out without a gap, so nothing that
     grows with the pool is counted."""
-    last = Image.objects.filter(project=project).order_by("-row").values_list("row", flat=True).first()
-    return 0 if last is None else last + 1 - Image.objects.filter(project=project, deleted_at__isnull=False).count()
+    gone = Image.objects.filter(project=project, deleted_at__isnull=False).order_by()
+    count = gone.values("project").annotate(count=Count("pk")).values("count")
+    last = Image.objects.filter(project=project).order_by("-row").values_list("row", Subquery(count)).first()
+    return 0 if last is None else last[0] + 1 - (last[1] or 0)
 
 
 def preload_images(*, session: AnnotationSession, query_id: UUID) -> list[Image]:

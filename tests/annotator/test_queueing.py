@@ -30,14 +30,14 @@ def test_who_waits_is_let_in_by_place_and_then_in_the_order_of_coming():
     def stand(name: str, place: int) -> None:
         line.enter(place)
         served.append(name)
-        line.leave()
+        line.leave(place)
 
     threads = []
     for count, (name, place) in enumerate([("reserve", 4), ("one", 2), ("two", 2), ("answer", 0), ("three", 2)]):
         threads.append(threading.Thread(target=stand, args=(name, place)))
         threads[-1].start()
         waiting_in(line, count + 1)
-    line.leave()
+    line.leave(0)
     for thread in threads:
         thread.join(WAIT)
     assert served == ["answer", "one", "two", "three", "reserve"]
@@ -55,7 +55,7 @@ def test_no_more_work_at_once_than_there_are_places():
         time.sleep(0.002)
         with lock:
             now[0] -= 1
-        line.leave()
+        line.leave(1)
 
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:
@@ -71,10 +71,24 @@ def test_nobody_waits_for_ever_behind_those_that_hang():
     for place in (4, 0):
         line.enter(place)
     assert not line._waiting
-    for _ in range(3):
-        line.leave()
+    for place in (0, 4, 0):
+        line.leave(place)
     line.enter(0)
-    assert line._inside == 1
+    assert line._inside.total() == 1
+
+
+def test_of_the_last_place_one_is_inside_at_a_time_and_an_answer_goes_in_beside_it():
+    line, served = Line(2), []
+    line.enter(4)
+    second = threading.Thread(target=lambda: (line.enter(4), served.append("reserve")))
+    second.start()
+    waiting_in(line, 1)
+    line.enter(0)  # there is a place left for it
+    line.leave(0)
+    assert not served
+    line.leave(4)
+    second.join(WAIT)
+    assert served == ["reserve"]
 
 
 @pytest.mark.parametrize(
