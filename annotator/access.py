@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.utils.crypto import constant_time_compare
 
-from annotator.models import AnnotationSession, Image, Membership, Project
+from annotator.models import AnnotationSession, Batch, Image, Membership, Project
 from annotator.queries import projects
 
 
@@ -67,13 +67,15 @@ def own_session(
     """
     if not isinstance(user, User):
         raise Http404("No such session.")
-    sessions = AnnotationSession.objects.select_related("project", "user")
+    sessions = AnnotationSession.objects.select_related("project")
     if classes:
-        shown = sessions.select_related("project", "user", "batch__linearization__network_version")
-        sessions = shown.prefetch_related("project__classes")
+        sessions = sessions.prefetch_related("project__classes")
     session = sessions.filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk).first()
     if session is None or slug not in (None, session.project.slug):
         raise Http404("No such session.")
+    session.user = user  # whom every request has read already
+    if session.batch_id is not None and classes:
+        session.batch = Batch.objects.select_related("linearization__network_version").get(pk=session.batch_id)
     return session
 
 
