@@ -188,26 +188,6 @@ def _summary_of(
     }
 
 
-def pairwise_wins(curves: Sequence[Curve]) -> dict[str, dict[str, float]]:
-    """By strategy and rival: the share of common seeds in which the strategy's area is larger, ties counting half.
-
-    Strategies in descending order of their mean share; pairs without a common seed are left out. Source: the penalty
-    matrix of Ash et al. 2020, arXiv 1906.03671, as shares.
-    """
-    areas: dict[str, dict[int, float]] = {}
-    for curve in curves:
-        area = area_under_curve(curve.labels, curve.accuracies)
-        areas.setdefault(contender_of(curve).name, {})[curve.seed] = area
-    wins: dict[str, dict[str, float]] = {name: {} for name in areas}
-    for name, own in areas.items():
-        for rival, other in areas.items():
-            seeds = sorted(own.keys() & other.keys())
-            if name != rival and seeds:
-                won = [1.0 if own[seed] > other[seed] else 0.5 if own[seed] == other[seed] else 0.0 for seed in seeds]
-                wins[name][rival] = float(np.mean(won))
-    return dict(sorted(wins.items(), key=lambda item: -float(np.mean(list(item[1].values()) or [0.0]))))
-
-
 def interval(values: Sequence[float]) -> list[float] | None:
     """95 %; None for a single seed, which has no interval."""
     return None if len(values) < 2 else list(t_interval(values))

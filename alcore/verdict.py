@@ -79,6 +79,18 @@ def pairs(curves: Sequence[Curve], *, comparisons: int = 1) -> list[Pair]:
     return found
 
 
+def pairwise_wins(curves: Sequence[Curve]) -> dict[str, dict[str, float]]:
+    """By strategy and rival: the share of common seeds in which the strategy's area is larger, ties counting half.
+
+    Strategies in descending order of their mean share; pairs without a common seed are left out. Source: the penalty
+    matrix of Ash et al. 2020, arXiv 1906.03671, as shares.
+    """
+    wins: dict[str, dict[str, float]] = {contender_of(curve).name: {} for curve in curves}
+    for pair in pairs(curves):
+        wins[pair.one][pair.other] = pair.wins
+    return dict(sorted(wins.items(), key=lambda item: -float(np.mean(list(item[1].values()) or [0.0]))))
+
+
 def recommend(curves: Sequence[Curve]) -> Recommendation:
     """Which strategy to take, and how sure that is.
 

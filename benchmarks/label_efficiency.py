@@ -39,7 +39,6 @@ from alcore.comparison import (
     Plan,
     compare,
     from_json,
-    pairwise_wins,
     summarise,
     table,
     to_json,
@@ -50,6 +49,7 @@ from alcore.network import ImageNetwork, cache_activations, freeze_body_, split_
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve
 from alcore.training import TrainingOptions
+from alcore.verdict import pairwise_wins
 from benchmarks.machine import describe_machine
 from benchmarks.pretraining import pretrained_network
 

@@ -13,7 +13,6 @@ from alcore.comparison import (
     compare,
     from_json,
     interval,
-    pairwise_wins,
     split,
     summarise,
     table,
@@ -24,6 +23,7 @@ from alcore.metrics import area_under_curve, t_interval
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve, SimulationError
 from alcore.training import TrainingOptions
+from alcore.verdict import pairwise_wins
 from tests.alcore.test_simulation import bars
 
 TWO = (Contender("lookahead"), Contender("random"))
