@@ -15,13 +15,15 @@ CACHED_ROWS = 256  # images of the pool in one thin product
 TURNED_RATIO = 32  # more images than this for each feature, and a rebuild diagonalises M
 LEAST_RIDGE = 1e-9  # relative to the mean of the kernel's diagonal
 NARROW = 16  # columns of a thin product
+FEW_LABELS = 3  # absorbed one at a time; more are cheaper as one block
 
 
 class FeaturePosterior(Posterior):
     """C_a = Phi F F^T Phi^T with F (S, S) in float64; C_jj and q_j = sum_x C_a[x, j]^2 for every image in Phi's dtype.
 
     F F^T = Sigma = lam (Phi_L^T Phi_L + lam I)^-1, G = Phi^T Phi, M = F^T G F, W with mean = f0 + Phi W: one label
-    costs one pass over Phi, and none when its image was pending. Raises PoolError, NonFiniteError, RidgeError.
+    costs one pass over Phi, none when its image was pending; a block of labels one for all of them. Raises PoolError,
+    NonFiniteError, RidgeError.
     Source: the Frobenius form of the look-ahead of Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569.
     """
 
@@ -181,15 +183,39 @@ class FeaturePosterior(Posterior):
         self._held.add_(rows, columns, squares)
 
     def _absorb_(self, labels: Labels) -> None:
-        """One pass over Phi for the block, then one rank at a time on the columns."""
+        """One pass over Phi for the block, then one rank at a time on the columns, or, of more, the block at once."""
+        if len(labels.rows) > FEW_LABELS:
+            self._absorb_block_(labels)
+            return
         new = [row for row in labels.rows if not self._held.has([row])]
         if new:
             self._hold_rows_(new)
         for row, target, weight in zip(labels.rows, labels.targets, labels.weights, strict=True):
             step = self._update_(row, target, self.ridge / float(weight))
-        for row in new:
-            self._held.drop_(row)
+        self._held.drop_(new)
         self._newest = step if len(labels.rows) == 1 else None
+
+    def _absorb_block_(self, labels: Labels) -> None:
+        """With C_a[L, L] + noise = R R^T and V = R^-1 C_a[L, :]: C_a loses V^T V, the mean gains V^T R^-1 (y - mean).
+
+        V, V C_a and their products come from the factor as it was, not from arrays that each label rounds.
+        """
+        inner = self._inner(labels.rows)
+        lower = factor(torch.mm(inner.t(), inner) + torch.diag(self.ridge / labels.weights))
+        known = self.initial[labels.rows].double() + self.features[labels.rows].double() @ self._weights
+        surprises = torch.linalg.solve_triangular(lower, labels.targets - known, upper=False)  # (b, K)
+        narrow = torch.linalg.solve_triangular(lower, inner.t(), upper=False).t()  # (S, b)
+        crossed = self._factored_gram @ narrow
+        both = self._factor @ torch.cat([narrow, crossed], 1)
+        whitened, turned = torch.split(self._pass(both), len(labels.rows))  # (b, N)
+        gram = torch.mm(narrow.t(), crossed).to(whitened)
+        for row, target, weight in zip(labels.rows, labels.targets, labels.weights, strict=True):
+            self._update_factor_(row, target, self.ridge / float(weight))
+        self.mean.addmm_(whitened.t(), surprises.to(self.mean))
+        self._variance -= whitened.square().sum(0)
+        self._square_sums += (whitened * (gram @ whitened - 2 * turned)).sum(0)
+        self._held.update_block_(whitened, turned, gram)
+        self._newest = None
 
     def _update_(self, row: int, target: Tensor, noise: float) -> Step:
         """One rank for a held row; a negative noise takes a label out. Scalars come from the factor, not the arrays."""
@@ -231,10 +257,10 @@ class FeaturePosterior(Posterior):
             return False
         held = self._held.has([row])
         if not held:
-            self._hold_(row)
+            self._hold_rows_([row])
         self._update_(row, target.double(), -self.ridge)
         if not held:
-            self._held.drop_(row)
+            self._held.drop_([row])
         return True
 
     def _settle_mean_(self) -> None:
@@ -258,8 +284,8 @@ class FeaturePosterior(Posterior):
         self._refresh_held_()
         return True
 
-    def _hold_(self, row: int) -> None:
-        self._hold_rows_([row])
+    def _hold_(self, rows: list[int]) -> None:
+        self._hold_rows_(rows)
 
-    def _release_(self, row: int) -> None:
-        self._held.drop_(row)
+    def _release_(self, rows: list[int]) -> None:
+        self._held.drop_(rows)

@@ -41,8 +41,10 @@ class HeldColumns:
         self._columns = torch.cat([self._columns, columns])
         self._squares = torch.cat([self._squares, squares])
 
-    def drop_(self, row: int) -> None:
-        keep = [place for place, held in enumerate(self.rows) if held != row]
+    def drop_(self, rows: Sequence[int]) -> None:
+        if not rows:
+            return
+        keep = [place for place, held in enumerate(self.rows) if held not in rows]
         self.rows = [self.rows[place] for place in keep]
         self._columns, self._squares = self._columns[keep], self._squares[keep]
 
@@ -52,3 +54,15 @@ class HeldColumns:
         self._columns.addr_(at_row, column, alpha=-1 / total)
         self._squares.addr_(at_row, squares, alpha=-1 / total)
         self._squares.addr_(at_row * (square / total) - squares_at_row, column, alpha=1 / total)
+
+    def update_block_(
+        self,
+        whitened: Tensor,  # V, (b, N)
+        turned: Tensor,  # V C, (b, N)
+        gram: Tensor,  # V V^T, (b, b)
+    ) -> None:
+        """C' = C - V^T V and C'C' = CC - (V C)^T V - V^T (V C) + V^T V V^T V, for many labels as one block."""
+        at_rows, turned_at_rows = whitened[:, self.rows], turned[:, self.rows]  # (b, p)
+        self._columns.addmm_(at_rows.t(), whitened, alpha=-1)
+        self._squares.addmm_(at_rows.t(), turned, alpha=-1)
+        self._squares.addmm_((gram @ at_rows - turned_at_rows).t(), whitened)

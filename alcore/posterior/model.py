@@ -130,9 +130,9 @@ class Posterior(ABC):
         if len(rows) > 1:  # votes on one image came as one step: none of them can be taken back by it alone
             self._newest = None
         self.votes = votes
-        for row in set(arrived) & set(self._pending):
-            self._pending.remove(row)
-            self._release_(row)
+        answered = [row for row in self._pending if row in arrived]
+        self._pending = [row for row in self._pending if row not in arrived]
+        self._release_(answered)
         self._changed_(len(rows))
 
     def forget_(
@@ -204,19 +204,20 @@ class Posterior(ABC):
     def _others(self, row: int) -> Votes:
         return {other: votes for other, votes in self.votes.items() if other != row}
 
-    def pend_(self, row: int) -> None:
-        """Condition the covariance on an image whose answer is not known yet; again is harmless. Raises RowError."""
-        row = checked_row(row, self.size)
-        if row not in self._pending:
-            self._hold_(row)
-            self._pending.append(row)
+    def pend_(self, *rows: int) -> None:
+        """Condition the covariance on images whose answers are not known yet; again is harmless. Raises RowError."""
+        new = [row for row in dict.fromkeys(checked_rows(rows, self.size)) if row not in self._pending]
+        if new:
+            self._hold_(new)
+            self._pending += new
 
-    def cancel_(self, row: int) -> None:
-        """Take a pending image out again, without a trace. Raises RowError when it is not pending."""
-        if row not in self._pending:
-            raise RowError(f"row {row} is not pending; pending are {self._pending}")
-        self._pending.remove(row)
-        self._release_(row)
+    def cancel_(self, *rows: int) -> None:
+        """Take pending images out again, without a trace. Raises RowError when one is not pending."""
+        missing = [row for row in rows if row not in self._pending]
+        if missing:
+            raise RowError(f"row {missing[0]} is not pending; pending are {self._pending}")
+        self._pending = [row for row in self._pending if row not in rows]
+        self._release_(list(dict.fromkeys(rows)))
 
     def set_ridge_(self, ridge: float) -> None:
         """Rebuild at another absolute ridge lam; labels and pendings stay.
@@ -345,9 +346,9 @@ class Posterior(ABC):
         """Subtract the newest label's own increments; False, with nothing changed, where rounding would grow."""
 
     @abstractmethod
-    def _hold_(self, row: int) -> None:
+    def _hold_(self, rows: list[int]) -> None:
         """Prepare what the covariance of a pending row needs."""
 
     @abstractmethod
-    def _release_(self, row: int) -> None:
+    def _release_(self, rows: list[int]) -> None:
         """The row is no longer pending."""

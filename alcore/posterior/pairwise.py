@@ -166,8 +166,8 @@ class PairwisePosterior(Posterior):
         self._add_(step, sign=-1)
         return True
 
-    def _hold_(self, row: int) -> None:
+    def _hold_(self, rows: list[int]) -> None:
         """Nothing: every column is there."""
 
-    def _release_(self, row: int) -> None:
+    def _release_(self, rows: list[int]) -> None:
         """Nothing was held."""

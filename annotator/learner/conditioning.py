@@ -118,7 +118,6 @@ def _condition(posterior: Posterior, targets: Targets, labels: list[tuple[int, K
 def hold_leases(state: ProjectState, rows: set[int]) -> None:
     """Let exactly the images out on a lease be pending."""
     rows = {row for row in rows if row < state.posterior.size}
-    for row in set(state.posterior.pending) - rows:
-        state.posterior.cancel_(row)
-    for row in sorted(rows - set(state.posterior.pending)):
-        state.posterior.pend_(row)
+    pending = set(state.posterior.pending)
+    state.posterior.cancel_(*pending - rows)
+    state.posterior.pend_(*sorted(rows - pending))

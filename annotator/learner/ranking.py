@@ -26,7 +26,7 @@ from annotator.models.id_ranges import Ranges
 TOP = 5
 OTHERS = 30  # images that others may take before this ranking is made again
 FEW = 3  # images out at once that each get a ranking by itself,
-TOGETHER = 16  # and so many of more that share the work
+TOGETHER = 64  # and so many of more that share the work, nearly all of which is the same for one and for fifty
 PRESENT_TOP = 50
 PRESENT_REST = 2000  # images behind them, named in order: what a crowd may use up before the next ranking
 COLD_START_TOP = 30

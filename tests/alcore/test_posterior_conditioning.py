@@ -46,6 +46,45 @@ def test_labels_in_blocks_agree_with_one_at_a_time(form, drawn, data):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None, max_examples=40)
+@given(labelled_pools(min_labels=1), st.data())
+def test_a_block_while_images_are_pending_agrees_with_solving_from_scratch(form, drawn, data):
+    pool, labels = drawn
+    cut = data.draw(st.integers(0, len(labels)))
+    out = data.draw(st.lists(st.integers(0, len(pool.outputs) - 1), unique=True, max_size=6))
+    posterior = pool.posterior(form)
+    absorb(posterior, labels[:cut])
+    posterior.pend_(*out)
+    block = labels[cut:]
+    if block:
+        posterior.condition_([row for row, _ in block], torch.stack([target for _, target in block]))
+    pending = [row for row in out if row not in {row for row, _ in block}]
+    assert posterior.pending == tuple(pending)
+    assert_agrees(posterior, pool, labels, tuple(pending), rtol=EXACT)
+    posterior.cancel_(*pending)
+    assert_agrees(posterior, pool, labels, rtol=EXACT)
+
+
+def test_blocks_in_float32_round_no_more_than_one_label_at_a_time(monkeypatch):
+    monkeypatch.setattr(model, "DRIFT_INTERVAL", 10_000)  # nothing is repaired on the way
+    generator = torch.Generator().manual_seed(3)
+    pool = Pool(torch.randn(600, 24, generator=generator, dtype=torch.float64), torch.zeros(600, 3), 0.5)
+    drifts = []
+    for few in (features_module.FEW_LABELS, 1000):
+        monkeypatch.setattr(features_module, "FEW_LABELS", few)
+        posterior = pool.posterior("frobenius", torch.float32)
+        posterior.pend_(590, 591, 592)
+        for start in range(0, 160, 16):
+            posterior.condition_(range(start, start + 16), torch.eye(3)[torch.arange(16) % 3])
+        held = posterior.columns([590, 591, 592])
+        posterior.cancel_(590, 591, 592)
+        posterior.pend_(590, 591, 592)
+        assert_close(held, posterior.columns([590, 591, 592]), rtol=FLOAT32, scale=posterior.ridge)
+        drifts.append(posterior.drift())
+    assert drifts[0] <= drifts[1]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @settings(deadline=None, max_examples=30)
 @given(labelled_pools(min_labels=2), st.data())
 def test_the_order_of_labels_leaves_no_trace(form, drawn, data):

@@ -11,7 +11,7 @@ from tests.faults.conftest import SLUG
 from tests.faults.learners import kill, models, owning_pid
 from tests.faults.people import Annotator
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.once]
 
 
 def truncate(path: Path) -> None:
