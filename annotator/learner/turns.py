@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 TASK = "annotator.tasks.absorb_labels"
 PASS_SECONDS = 0.5  # then others have their turn, and what is left of this project is done in its next one
 RECOVERY_SECONDS = 1.0
-CROWD = 8  # images out at once: then whole passes follow one another, and each slows everybody's next card
+CROWD = 16  # images out at once: then whole passes follow one another, and each slows everybody's next card
 LONGEST_REST = 0.5  # seconds: longer, and the order falls behind the labels
 NAMED_REQUESTS = 100  # of those that one pass serves, in each line of its log
 

@@ -1,11 +1,13 @@
 """Reads around one label: what is current, what a card knew, how far a project is."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.db.models import Count, Q, QuerySet, Subquery
 from django.utils import timezone
 
@@ -24,6 +26,8 @@ from annotator.models.answer_lists import FirstImages
 from annotator.models.id_ranges import Ranges, contains, outside
 
 RECENT = 20
+MANY_LABELS = 5000  # from here on the count on the cards may be a moment old:
+KEPT_TIMES = 20  # so many times as long as counting took
 NEXT_OF_BATCH = 2
 
 
@@ -139,13 +143,21 @@ def recent_annotations(session: AnnotationSession) -> list[Annotation]:
 
 
 def progress(session: AnnotationSession) -> Progress:
+    """Count for the card. Of very many labels the project's count is kept a while: each card would go through them."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     mine = Q(user=session.user)
-    counts = current_labels(session.project).aggregate(
-        labelled=Count("image", distinct=True),
-        by_me=Count("pk", filter=mine),
-        by_me_today=Count("pk", filter=mine & Q(created_at__gte=midnight)),
-    )
+    own = {
+        "by_me": Count("pk", filter=mine),
+        "by_me_today": Count("pk", filter=mine & Q(created_at__gte=midnight)),
+    }
+    labels, kept = current_labels(session.project), f"labelled:{session.project_id}"
+    labelled = cache.get(kept)
+    if labelled is not None:
+        return Progress(labelled, count_images(session.project), **labels.filter(mine).aggregate(**own))
+    begin = time.monotonic()
+    counts = labels.aggregate(labelled=Count("image", distinct=True), **own)
+    if counts["labelled"] >= MANY_LABELS:
+        cache.set(kept, counts["labelled"], timeout=KEPT_TIMES * (time.monotonic() - begin))
     return Progress(total=count_images(session.project), **counts)
 
 

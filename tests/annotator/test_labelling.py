@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.core.cache import cache
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -39,6 +40,19 @@ def test_an_answer_is_recorded_and_the_next_image_leased(session, bob):
     assert first.query.state == Query.State.ANSWERED
     assert second.progress.labelled == 1
     assert second.progress.by_me_today == 1
+
+
+def test_of_very_many_labels_the_count_is_kept_for_a_while_and_ones_own_never(session, bob, monkeypatch):
+    monkeypatch.setattr(reads, "MANY_LABELS", 2)
+    monkeypatch.setattr(reads, "KEPT_TIMES", 1e9)
+    card = leasing.current_card(session=session)
+    seen = []
+    for _ in range(3):
+        card = label(session, card, 1)
+        seen.append((card.progress.labelled, card.progress.by_me, card.progress.by_me_today))
+    assert seen == [(1, 1, 1), (2, 2, 2), (2, 3, 3)]
+    cache.clear()
+    assert reads.progress(session).labelled == 3
 
 
 def test_the_task_is_sent_only_after_the_commit(session, sent_tasks, django_capture_on_commit_callbacks):
