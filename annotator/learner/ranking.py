@@ -266,16 +266,18 @@ def _uncertainty(state: ProjectState) -> Any:
 def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
     if not ranking.entries:
         return []
-    predictions = state.targets.predictions(torch.stack([entry.prediction for entry in ranking.entries]))
+    means = torch.stack([entry.prediction for entry in ranking.entries])
+    predictions = state.targets.predictions(means[:TOP])
+    predictions += state.targets.predictions(means[TOP:], count=LATER_PREDICTIONS)
     return [
         {
             "image": state.image_ids[entry.row],
             "score": entry.score,
             "moved": entry.moved,
             "flipped": entry.flipped,
-            "prediction": prediction if place < TOP else prediction[:LATER_PREDICTIONS],
+            "prediction": prediction,
         }
-        for place, (entry, prediction) in enumerate(zip(ranking.entries, predictions, strict=True))
+        for entry, prediction in zip(ranking.entries, predictions, strict=True)
     ]
 
 
@@ -352,8 +354,9 @@ def write(project: Project, state: ProjectState, prepared: list[Prepared], known
         if one.image_id is not None
     ]
     changed = [*values, "answers", "updated_at"]
+    # One at a time: of several rows Django makes arrays for PostgreSQL, whose texts are quoted sign by sign.
     Ranking.objects.bulk_create(
-        of_images, update_conflicts=True, update_fields=changed, unique_fields=["project", "image"]
+        of_images, batch_size=1, update_conflicts=True, update_fields=changed, unique_fields=["project", "image"]
     )
     for one in prepared:
         if one.image_id is None:

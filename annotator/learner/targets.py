@@ -73,9 +73,10 @@ class ClassTargets:
 
     def predictions(self, means: Tensor, *, count: int = PREDICTIONS) -> list[list[list[float]]]:
         values, classes = means.clamp(0, 1).topk(min(count, means.shape[1]))
+        rounded = (values.double() * 10**DECIMALS).round() / 10**DECIMALS
         return [
-            [[index, round(value, DECIMALS)] for index, value in zip(chosen, shares, strict=True)]
-            for chosen, shares in zip(classes.tolist(), values.tolist(), strict=True)
+            [[index, share] for index, share in zip(chosen, shares, strict=True)]
+            for chosen, shares in zip(classes.tolist(), rounded.tolist(), strict=True)
         ]
 
     def distance(self, prediction: list[list[float]], mean: Tensor) -> float:
