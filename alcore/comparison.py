@@ -89,12 +89,13 @@ def compare(
     kept: Sequence[Curve] = (),
     keep: Callable[[list[Curve]], None] | None = None,
     progress: Progress | None = None,
+    called: Callable[[Contender], str] = lambda contender: contender.name,
 ) -> list[Curve]:
     """Run every contender with every seed, seed by seed, so that a stopped comparison has whole ones.
 
     Networks are trained from scratch, or from `start`; for one that is cut behind frozen layers `images` are their
     activations. `keep` is given all curves so far, the unfinished one last, after every label; `kept` are those of an
-    earlier start. Raises SimulationError.
+    earlier start. `called`: what a contender is called in the words of the progress. Raises SimulationError.
     """
     curves = [curve for curve in kept if curve.seed < plan.seeds and contender_of(curve) in plan.contenders]
     total = plan.seeds * len(plan.contenders)
@@ -119,7 +120,7 @@ def compare(
             start=start,
             resume=mine,
             checkpoint=None if keep is None else _keeping(keep, others),
-            progress=None if progress is None else _part_of(progress, number, total, f"seed {seed}, {contender.name}"),
+            progress=None if progress is None else _part_of(progress, number, total, contender, called(contender)),
         )
         curves = [*others, curve]
     return curves
@@ -142,8 +143,12 @@ def _keeping(keep: Callable[[list[Curve]], None], others: list[Curve]) -> Callab
     return lambda curve: keep([*others, curve])
 
 
-def _part_of(progress: Progress, number: int, total: int, name: str) -> Progress:
-    return lambda share, words: progress((number + share) / total, f"{number + 1} of {total}: {name}: {words}")
+def _part_of(progress: Progress, number: int, total: int, contender: Contender, name: str) -> Progress:
+    def tell(share: float, words: str) -> None:
+        words = words.removeprefix(f"{contender.strategy}: ")
+        progress((number + share) / total, f"run {number + 1} of {total}, {name}: {words}")
+
+    return tell
 
 
 def summarise(curves: Sequence[Curve]) -> dict[str, dict[str, Any]]:

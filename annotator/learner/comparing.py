@@ -19,6 +19,7 @@ from annotator.learner.naming import registry_name
 from annotator.learner.simulating import LabelledPool, NoClassesError, TooFewLabelsError, labelled_pool
 from annotator.media import MediaStoreError
 from annotator.models import Job
+from annotator.models.strategies import title
 
 EXPECTED = (
     FeatureError,
@@ -58,6 +59,7 @@ def _compare(job: Job, progress: jobs.Progress) -> str:
         kept=keeper.read(pool),
         keep=lambda so_far: keeper.keep(pool, so_far),
         progress=progress.part(SHARE_OF_READING, 1.0),
+        called=lambda contender: title(contender.name),
     )
     progress.report(as_report(curves, images=len(pool.images)), "Done.")
     return f"{len(contenders)} strategies compared on {len(pool.images):,} labelled images."

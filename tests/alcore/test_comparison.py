@@ -104,12 +104,18 @@ def test_a_split_is_drawn_by_its_seed_and_holds_nothing_twice():
 def test_every_contender_runs_with_every_seed_and_a_stopped_comparison_goes_on():
     images, labels = bars(40, seed=0)
     plan = Plan(TWO, seeds=2, labels=8, held_out=9)
-    seen, told = [], []
-    options = {"classes": 3, "plan": plan}
-    whole = compare(images, labels, **options, keep=seen.append, progress=lambda share, words: told.append(share))
+    seen, told, words = [], [], []
+    options = {"classes": 3, "plan": plan, "called": lambda contender: contender.name.title()}
+
+    def tell(share, said):
+        told.append(share)
+        words.append(said)
+
+    whole = compare(images, labels, **options, keep=seen.append, progress=tell)
     assert [(c.seed, c.strategy) for c in whole] == [(0, "lookahead"), (0, "random"), (1, "lookahead"), (1, "random")]
     assert told == sorted(told)
     assert told[-1] == 1
+    assert words[-1] == "run 4 of 4, Random: 8 of 8 labels"
     stopped = seen[20]
     assert [len(c.rows) for c in stopped] == [8, 8, 5]
     again = []
