@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -29,7 +28,6 @@ from annotator.models.scale import Scale
 from annotator.queries import batches, labelling
 
 COLD_START_TRIES = 20
-COLD_START_WINDOW, LARGEST_COLD_START_WINDOW = 50, 800  # rows of the order that are looked at together
 RANDOM_TRIES = 64
 
 
@@ -234,29 +232,17 @@ def _cold_start(session: AnnotationSession, *, trained: bool, tries: int) -> Ite
     entries = present.answers.get("cold_start", []) if present else []
     predictions = {entry["image"]: entry["prediction"] for entry in entries}
     first = present.answers.get("cold_from", 0) if present else 0  # before that place all have labels
-    for image_id in islice(_unheld_in_order(session, first), tries):
+    waiting = ColdStart.objects.filter(project=project, position__gte=first, image__in=unheld_images(session))
+    for row in waiting.order_by("position")[:tries]:
         yield Candidate(
-            image_id=image_id,
+            image_id=row.image_id,
             kind=kind,
             source="cold_start",
             strategy="herding",
             probability=1.0 - project.audit_share,
-            prediction=predictions.get(image_id),
+            prediction=predictions.get(row.image_id),
             known_ids=present.known_ids if present else [],
         )
-
-
-def _unheld_in_order(session: AnnotationSession, first: int) -> Iterator[int]:
-    """Yield the open images from a place of the cold start on, a window of the order at a time.
-
-    Not a join of the two: of tables that have just grown a database may look at every image to find the first few.
-    """
-    order = ColdStart.objects.filter(project=session.project).order_by("position").values_list("position", "image_id")
-    size = COLD_START_WINDOW
-    while window := list(order.filter(position__gte=first)[:size]):
-        open_ids = set(unheld_images(session).filter(pk__in=[pk for _, pk in window]).values_list("pk", flat=True))
-        yield from (pk for _, pk in window if pk in open_ids)
-        first, size = window[-1][0] + 1, min(2 * size, LARGEST_COLD_START_WINDOW)
 
 
 def _random(session: AnnotationSession, draw: random.Random) -> Iterator[Candidate]:
