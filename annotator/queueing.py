@@ -27,9 +27,8 @@ PLACES = {
     "annotate-preload": 3,
     "annotate-reserve": 4,
 }
-ONE_AT_A_TIME = PLACES[
-    "annotate-reserve"
-]  # of one project they wait for each other, and would do it in the answers' way
+# Reserves of one project wait for each other: not in the answers' way.
+ONE_AT_A_TIME = PLACES["annotate-reserve"]
 
 
 class Line:

@@ -232,9 +232,8 @@ def update_settings(*, project: Project, **settings: object) -> Project:
     unknown = set(settings) - set(Project.CHANGEABLE)
     if unknown:
         raise ProjectError(f"These settings cannot be changed: {', '.join(sorted(unknown))}.")
-    wanted = Project.objects.values_list("overlap", flat=True).get(
-        pk=project.pk
-    )  # forms have changed `project` already
+    # From the database: forms have changed `project` already.
+    wanted = Project.objects.values_list("overlap", flat=True).get(pk=project.pk)
     for field, value in settings.items():
         setattr(project, field, value)
     check_strategy(project)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from django.contrib.auth.models import User
 
+from annotator import jobs
 from annotator.actions import pool
 from annotator.actions.preparing import prepare_new_images
 from annotator.importing.archives import ZipSource
@@ -19,7 +20,7 @@ from annotator.importing.pictures import UnusableFileError, check_picture
 from annotator.importing.report import ALREADY_HERE, TWICE, ImportReport
 from annotator.importing.sources import ImportStoppedError, Member, Source, UnreadableSourceError
 from annotator.importing.url_lists import UrlListSource, looks_like_list
-from annotator.models import Image, LabelClass, Project
+from annotator.models import Annotation, Image, LabelClass, Project
 from annotator.models.scale import OffScaleError, Scale, parse_number
 
 BATCH_IMAGES = 200
@@ -91,6 +92,7 @@ def import_sources(
     run.read(sources)
     if labels_from_folders and user is not None:
         run.label(user)
+    jobs.note_new_rows(Image, Annotation)
     prepare_new_images(project=project, user=user)
     run.tell(1.0)
     return run.report

@@ -7,7 +7,7 @@ from annotator.importing.files import import_sources
 from annotator.importing.report import summary
 from annotator.importing.sources import UnreadableSourceError
 from annotator.importing.uploads import discard_leftovers, open_upload
-from annotator.models import Annotation, Image, Job
+from annotator.models import Job
 
 
 class ImportStoppedError(Exception):
@@ -34,7 +34,6 @@ def import_upload(job: Job, progress: jobs.Progress) -> str:
         progress=progress,
         since=since,
     )
-    jobs.note_new_rows(Image, Annotation)
     stored = report.as_json()
     words = summary(stored)
     progress.report(stored, words)

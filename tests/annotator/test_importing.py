@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
 from pytest_django.fixtures import Settings
 
 from annotator.actions import pool
@@ -65,6 +66,15 @@ def test_folder_is_read_to_its_depths(empty: Project, tmp_path: Path) -> None:
     assert (Path(settings.MEDIA_ROOT) / image.file).read_bytes() == make_picture(2)
     assert image.file == f"{empty.pk}/{image.sha256[:2]}/{image.sha256}.png"
     assert (image.width, image.height) == (32, 32)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite chooses well without.")
+def test_postgresql_knows_of_the_new_rows_at_once(empty: Project, tmp_path: Path) -> None:
+    source = write(tmp_path / "in", {f"{seed}.png": make_picture(seed) for seed in range(3)})
+    import_path(project=empty, path=source)
+    with connection.cursor() as cursor:
+        cursor.execute("select reltuples from pg_class where oid = %s::regclass", [Image._meta.db_table])
+        assert cursor.fetchone() == (Image.objects.count(),)
 
 
 def test_zip_is_read_member_by_member(empty: Project, tmp_path: Path) -> None:
