@@ -428,9 +428,10 @@ def test_pool_is_prepared_once_images_came_in(
 def test_number_of_queries_does_not_grow_with_the_pictures_of_a_batch(
     empty: Project, tmp_path: Path, django_assert_max_num_queries: object
 ) -> None:
+    whole = 16 if connection.vendor == "postgresql" else 14  # it looks at two tables afterwards
     few = write(tmp_path / "few", {f"{number}.png": make_picture(number) for number in range(2)})
-    with django_assert_max_num_queries(2 + 14):  # type: ignore[operator]
+    with django_assert_max_num_queries(2 + whole):  # type: ignore[operator]
         import_path(project=empty, path=few)
     many = write(tmp_path / "many", {f"{number}.png": make_picture(number + 50) for number in range(30)})
-    with django_assert_max_num_queries(30 + 14):  # type: ignore[operator]
+    with django_assert_max_num_queries(30 + whole):  # type: ignore[operator]
         import_path(project=empty, path=many)
