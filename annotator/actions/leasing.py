@@ -9,7 +9,7 @@ from itertools import groupby, islice
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Case, IntegerField, Max, QuerySet, Value, When
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from annotator.actions import finishing
@@ -24,11 +24,12 @@ from annotator.models import (
     Project,
     Query,
 )
+from annotator.models.places import Place
 from annotator.queries import labelling
 from annotator.queries.candidates import Candidate, candidates, held_elsewhere, open_images, queue_images
 from annotator.queries.cards import Card, build_card
 
-FIRST_BATCH, LARGEST_BATCH = 4, 64
+FIRST_BATCH, NEXT_BATCH, WINDOW = 4, 16, 512
 RANKED = ("prepared", "present")  # sources that do not look at what other tabs keep in reserve
 
 
@@ -144,22 +145,30 @@ def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[tu
 
 
 def _pick(order: Iterator[Candidate], images: QuerySet[Image], *first_by: str) -> Iterator[tuple[Candidate, Image]]:
-    """Ask the database for the best of a handful at a time: by `first_by`, and then by their order.
+    """Yield the best of a handful at a time: by `first_by`, and then by their order.
 
-    On PostgreSQL the image is locked, and one that another request is just leasing is skipped.
+    Where none of the first handful is free, the order is old, and perhaps hundreds have been given out since it was
+    made: the database is asked once which of those that follow are left.
     """
-    size = FIRST_BATCH
-    while batch := {candidate.image_id: candidate for candidate in reversed(list(islice(order, size)))}:
-        while image := _best(images, list(reversed(batch)), *first_by):
-            yield batch.pop(image.pk), image
-        size = min(4 * size, LARGEST_BATCH)
+    yield from _pick_among(list(islice(order, FIRST_BATCH)), images, *first_by)
+    while window := list(islice(order, WINDOW)):
+        free = set(images.filter(pk__in=[candidate.image_id for candidate in window]).values_list("pk", flat=True))
+        left = [candidate for candidate in window if candidate.image_id in free]
+        for start in range(0, len(left), NEXT_BATCH):
+            yield from _pick_among(left[start : start + NEXT_BATCH], images, *first_by)
+
+
+def _pick_among(few: list[Candidate], images: QuerySet[Image], *first_by: str) -> Iterator[tuple[Candidate, Image]]:
+    """On PostgreSQL the image is locked, and one that another request is just leasing is skipped."""
+    batch = {candidate.image_id: candidate for candidate in reversed(few)}
+    while image := _best(images, list(reversed(batch)), *first_by):
+        yield batch.pop(image.pk), image
 
 
 def _best(images: QuerySet[Image], image_ids: list[int], *first_by: str) -> Image | None:
     if not image_ids:
         return None
-    places = [When(pk=pk, then=Value(place)) for place, pk in enumerate(image_ids)]
-    ordered = images.filter(pk__in=image_ids).order_by(*first_by, Case(*places, output_field=IntegerField()))
+    ordered = images.filter(pk__in=image_ids).order_by(*first_by, Place("pk", image_ids))
     return ordered.select_for_update(skip_locked=True, of=("self",), no_key=True).first()
 
 

@@ -78,6 +78,7 @@ class ComparisonResult(rest.Serializer[Any]):
     words = rest.CharField()
     images = rest.IntegerField()
     seeds = rest.IntegerField()
+    network = rest.CharField(help_text="Which network was trained, in words.")
     strategies = ComparedStrategy(many=True)
     pairs = ComparedPair(many=True)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from alcore.comparison import Contender, Plan, from_json, summarise, to_json
 from alcore.comparison import compare as simulate_all
-from alcore.datasets import ImageFileError
 from alcore.kernel import FeatureError
 from alcore.simulation import Curve, SimulationError
 from alcore.training import TrainingDivergedError
@@ -16,21 +15,21 @@ from alcore.verdict import Pair, mean_areas, mean_curves, pairs, recommend
 from annotator import jobs
 from annotator.learner.files import folder
 from annotator.learner.naming import registry_name
+from annotator.learner.networks import NETWORK_ERRORS
 from annotator.learner.simulating import LabelledPool, NoClassesError, TooFewLabelsError, labelled_pool
-from annotator.media import MediaStoreError
 from annotator.models import Job
 from annotator.models.strategies import title
+from annotator.queries import comparisons
 
 EXPECTED = (
     FeatureError,
-    ImageFileError,
-    MediaStoreError,
     NoClassesError,
     SimulationError,
     TooFewLabelsError,
     TrainingDivergedError,
+    *NETWORK_ERRORS,
 )
-SHARE_OF_READING = 0.02
+SHARE_OF_READING, SHARE_OF_DEEP_READING = 0.02, 0.3  # small pictures; through the layers of a large network
 KEEP_SECONDS = 5.0
 DIGITS = 5
 
@@ -47,21 +46,25 @@ def _compare(job: Job, progress: jobs.Progress) -> str:
     if jobs.others_wait(job):
         raise jobs.MakeWayError
     contenders = tuple(Contender.named(registry_name(name)) for name in job.options["strategies"])
-    labels = job.options["labels"]
-    pool = labelled_pool(job.project, at_least=labels + 2, progress=progress.part(0.0, SHARE_OF_READING))
-    plan = Plan(contenders, seeds=job.options["seeds"], labels=labels, held_out=job.options["held_out"])
+    project, labels = job.project, job.options["labels"]
+    share = SHARE_OF_DEEP_READING if project.is_pretrained else SHARE_OF_READING
+    pool = labelled_pool(project, at_least=labels + 2, progress=progress.part(0.0, share))
+    repeated = {"seeds": job.options["seeds"], "labels": labels, "held_out": job.options["held_out"]}
+    plan = Plan(contenders, training=pool.training, **repeated)
     keeper = _Keeper(job)
     curves = simulate_all(
         pool.images,
         pool.labels,
         classes=pool.classes,
         plan=plan,
+        start=pool.start,
         kept=keeper.read(pool),
         keep=lambda so_far: keeper.keep(pool, so_far),
-        progress=progress.part(SHARE_OF_READING, 1.0),
+        progress=progress.part(share, 1.0),
         called=lambda contender: title(contender.name),
     )
-    progress.report(as_report(curves, images=len(pool.images)), "Done.")
+    report = as_report(curves, images=len(pool.images)) | {"network": comparisons.network_words(project)}
+    progress.report(report, "Done.")
     return f"{len(contenders)} strategies compared on {len(pool.images):,} labelled images."
 
 
@@ -77,10 +80,10 @@ class _Keeper:
         self._written = time.monotonic()
 
     def read(self, pool: LabelledPool) -> list[Curve]:
-        """Return the runs so far; none when labels came or were changed since, for these are other runs."""
+        """Return the runs so far; none when labels or the network were changed since, for these are other runs."""
         try:
             kept = json.loads(self.path.read_text())
-            return from_json(kept["runs"]) if kept["labels"] == pool.labels.tolist() else []
+            return from_json(kept["runs"]) if kept["sha256"] == pool.sha256 else []
         except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
             return []
 
@@ -91,7 +94,7 @@ class _Keeper:
         self._written = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(self.path.name + ".part")
-        part.write_text(json.dumps({"labels": pool.labels.tolist(), "runs": to_json(curves)}))
+        part.write_text(json.dumps({"sha256": pool.sha256, "runs": to_json(curves)}))
         part.replace(self.path)
         if jobs.others_wait(self.job):
             raise jobs.MakeWayError

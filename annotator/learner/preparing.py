@@ -103,6 +103,18 @@ def untrained_network(pool: Pool, *, progress: Progress) -> tuple[NetworkVersion
     return version, module
 
 
+def first_network(pool: Pool, *, progress: Progress) -> ImageNetwork:
+    """Return version 0, which every training with trained weights starts from; it is made again where it is gone."""
+    first = NetworkVersion.objects.filter(project=pool.project, number=0).exclude(weights_file="").first()
+    try:
+        if first is None:
+            raise NetworkFileError("there is no version 0")
+        return load_network(resolve(first.weights_file))[0]
+    except (StoreError, NetworkFileError) as error:
+        log.warning("project %s: version 0 is made again: %s", pool.project.pk, error)
+        return untrained_network(pool, progress=progress)[1]
+
+
 def linearize_pool(
     module: ImageNetwork,
     images: ImageRows,

@@ -11,14 +11,13 @@ from django.utils import timezone
 
 from alcore.datasets import ImageRows, SelectedRows
 from alcore.kernel import FeatureError
-from alcore.network import SMALL_CNN, ImageNetwork, NetworkFileError, load_network, save_network, with_new_head
-from alcore.store import StoreError
+from alcore.network import SMALL_CNN, ImageNetwork, save_network, with_new_head
 from alcore.training import TrainingDataError, TrainingDivergedError, TrainingOptions, TrainingReport
 from alcore.training import train as fit
 from annotator import jobs
 from annotator.learner import reading
 from annotator.learner.checking import Trained, check
-from annotator.learner.files import Progress, folder, relative, resolve
+from annotator.learner.files import Progress, folder, relative
 from annotator.learner.networks import (
     NETWORK_ERRORS,
     Pool,
@@ -28,7 +27,7 @@ from annotator.learner.networks import (
     settle_norms_,
 )
 from annotator.learner.parts import Lesson, PartError, make_part, write_part
-from annotator.learner.preparing import linearize_pool, store_linearization, untrained_network, write_arrays
+from annotator.learner.preparing import first_network, linearize_pool, store_linearization, write_arrays
 from annotator.learner.targets import ClassTargets, NumberTargets, Targets, mean_targets, targets_of
 from annotator.models import Image, Job, NetworkVersion, Project
 from annotator.models.id_ranges import expand, to_ranges
@@ -62,7 +61,8 @@ def _train(job: Job, progress: jobs.Progress, *, keep: Callable[[Trained], None]
     module = starting_network(pool, version, classes=taught.outputs, progress=progress.part(0.1, 0.15))
     trained, read = behind_frozen_layers(module, pool, progress=progress.part(0.15, 0.25))
     labelled = SelectedRows(read, torch.tensor(rows, dtype=torch.long))
-    report = fit(trained, labelled, targets, options=options_of(project, version), progress=progress.part(0.25, 0.6))
+    options = options_of(project, number=version.number)
+    report = fit(trained, labelled, targets, options=options, progress=progress.part(0.25, 0.6))
     describe(version, report, taught, label_ids=to_ranges(ids), label_count=len(rows))
     arrays = linearize_pool(trained, read, project, version, progress=progress.part(0.6, 0.8))
     # The labels chose a ridge for a head that was solved for; the linear model goes on with the same.
@@ -110,11 +110,12 @@ def lesson_of(pool: Pool, version: NetworkVersion, *, classes: int, progress: Pr
     rows = sorted(votes)
     module = starting_network(pool, version, classes=classes, progress=progress)
     start, _ = behind_frozen_layers(module, pool, progress=progress)
-    return Lesson(start, rows, mean_targets(taught, votes, rows), options_of(project, version))
+    return Lesson(start, rows, mean_targets(taught, votes, rows), options_of(project, number=version.number))
 
 
-def options_of(project: Project, version: NetworkVersion) -> TrainingOptions:
-    strength, seed = project.training_strength, project.seed + version.number
+def options_of(project: Project, *, number: int = 0) -> TrainingOptions:
+    """How the project trains its network of this number."""
+    strength, seed = project.training_strength, project.seed + number
     if project.network == SMALL_CNN:
         return TrainingOptions(strength=strength, seed=seed)  # type: ignore[arg-type]  # the database has only such
     return TrainingOptions(strength=strength, seed=seed, epochs=DEEP_EPOCHS, minimum_steps=DEEP_STEPS)  # type: ignore[arg-type]
@@ -130,15 +131,7 @@ def starting_network(pool: Pool, version: NetworkVersion, *, classes: int, progr
         module = new_network(project, classes=classes, seed=seed)
         settle_norms_(module, pool, progress=progress)
         return module
-    first = NetworkVersion.objects.filter(project=project, number=0).exclude(weights_file="").first()
-    try:
-        if first is None:
-            raise NetworkFileError("there is no version 0")
-        body, _ = load_network(resolve(first.weights_file))
-    except (StoreError, NetworkFileError) as error:
-        log.warning("project %s: version 0 is made again: %s", project.pk, error)
-        _, body = untrained_network(pool, progress=progress)
-    return with_new_head(body, classes=classes, seed=seed)
+    return with_new_head(first_network(pool, progress=progress), classes=classes, seed=seed)
 
 
 def write_weights(project: Project, version: NetworkVersion, module: ImageNetwork) -> str:

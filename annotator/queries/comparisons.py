@@ -39,6 +39,16 @@ class Finished:
     words: str
     images: int
     seeds: int
+    network: str
+
+
+SMALL_NETWORK = "the small network, trained from scratch on images of 32 pixels"
+
+
+def network_words(project: Project) -> str:
+    """Say which network is trained when strategies are compared: more of a deep one, over and over, would take days."""
+    own = f"the project’s own, {project.network} with its trained weights; its last layer alone learns"
+    return own if project.is_pretrained else SMALL_NETWORK
 
 
 def size(project: Project) -> Size:
@@ -79,6 +89,7 @@ def finished(job: Job) -> Finished | None:
         words=words,
         images=report["images"],
         seeds=report["seeds"],
+        network=report.get("network", SMALL_NETWORK),
     )
 
 

@@ -39,6 +39,7 @@ def project_comparisons(request: HttpRequest, slug: str) -> HttpResponse:
         "project": found.project,
         "form": form,
         "size": queries.size(found.project),
+        "network": queries.network_words(found.project),
         "comparing": queries.is_comparing(found.project),
         "comparisons": queries.comparisons(found.project)[: queries.SHOWN],
     }

@@ -3,16 +3,23 @@
 import json
 
 import pytest
+import torch
 
 from alcore import comparison
+from alcore.comparison import Contender, Plan
+from alcore.network import outputs
 from alcore.simulation import simulate
 from alcore.training import TrainingOptions
 from annotator import jobs, learner
 from annotator.actions.comparing import cancel_comparison, compare_strategies
+from annotator.importing.weights import keep_weights
 from annotator.learner import comparing, reviving
+from annotator.learner.networks import new_network, open_pool, settle_norms_
+from annotator.learner.simulating import LabelledPool, labelled_pool
 from annotator.models import Job
 from annotator.queries import comparisons
 from tests.annotator.learner_steps import correct, label_rows
+from tests.annotator.weights_files import file_of, upload
 
 pytestmark = pytest.mark.django_db
 
@@ -30,6 +37,10 @@ def labelled(digit_project, monkeypatch):
 def ask(project, **options) -> Job:
     chosen = {"strategies": ["margin", "random"], "seeds": 2, **options}
     return compare_strategies(project=project, user=project.created_by, **chosen)
+
+
+def read(project) -> LabelledPool:
+    return labelled_pool(project, at_least=2, progress=lambda *_: None)
 
 
 def kept_runs(job) -> list[dict]:
@@ -130,17 +141,16 @@ def test_a_cancelled_one_stops_and_leaves_nothing(labelled, keep_always, monkeyp
 def test_runs_on_labels_that_were_changed_are_not_gone_on_with(labelled, keep_always):
     job = ask(labelled)
     keeper = comparing._Keeper(job)
-    pool = comparing.labelled_pool(labelled, at_least=2)
+    pool = read(labelled)
     keeper.keep(pool, [])
     written = json.loads(comparing.kept_file(job).read_text())
-    assert written["labels"] == labelled.truth
     run = {"strategy": "margin", "form": "linear", "seed": 0, "rows": [3], "labels": [], "accuracies": []}
     run |= {"linear_accuracies": [0.1], "trainings": [], "ridges": []}
     comparing.kept_file(job).write_text(json.dumps({**written, "runs": [run]}))
     assert [curve.rows for curve in keeper.read(pool)] == [(3,)]
     correct(labelled.annotations_made[7], (labelled.truth[7] + 1) % 10)
-    assert keeper.read(comparing.labelled_pool(labelled, at_least=2)) == []
-    comparing.kept_file(job).write_text('{"labels": [1, 2')
+    assert keeper.read(read(labelled)) == []
+    comparing.kept_file(job).write_text('{"sha256": "1')
     assert keeper.read(pool) == []
 
 
@@ -152,3 +162,55 @@ def test_labels_that_are_all_of_one_class_end_in_words(digit_project):
     learner.compare(job.pk)
     job.refresh_from_db()
     assert (job.state, job.error) == ("failed", "all labels of “digits” name one class: there is nothing to learn")
+
+
+@pytest.fixture
+def deep(digit_project):
+    """Make a project whose MobileNet starts from a file of weights, on tiny pictures, with sixty labels."""
+
+    def make(**options: object):
+        weights = keep_weights(upload(file_of("mobilenet_v3_small")))
+        network = {"network": "mobilenet_v3_small", "weights": "file", "weights_file": weights, "image_size": 32}
+        project = digit_project(count=70, **network, **options)
+        label_rows(project, range(60))
+        return project
+
+    return make
+
+
+@pytest.mark.parametrize("freeze", ["none", "all_but_last_block", "all_but_head"])
+def test_a_network_with_trained_weights_is_compared_by_its_last_layer(deep, freeze):
+    project = deep(freeze=freeze)
+    pool = read(project)
+    everything = open_pool(project, list(project.images.order_by("row")), progress=lambda *_: None)
+    whole = new_network(project, classes=10, seed=project.seed)
+    settle_norms_(whole, everything, progress=lambda *_: None)
+    expected = outputs(whole, everything.images[torch.arange(60)])
+    assert torch.allclose(outputs(pool.start, pool.images), expected, atol=1e-5)
+    learning = [name for name, parameter in pool.start.named_parameters() if parameter.requires_grad]
+    assert learning == ["head.weight", "head.bias"]
+
+
+def test_a_deep_network_comes_to_its_own_result(deep):
+    project = deep(freeze="all_but_last_block")
+    job = ask(project)
+    learner.compare(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.error) == ("done", "")
+    found = comparisons.finished(job)
+    assert (
+        found.network == "the project’s own, mobilenet_v3_small with its trained weights; its last layer alone learns"
+    )
+    pool = read(project)
+    contenders = tuple(Contender.named(name) for name in ("margin", "random"))
+    plan = Plan(contenders, seeds=2, labels=30, held_out=15, training=pool.training)
+    curves = comparison.compare(pool.images, pool.labels, classes=10, plan=plan, start=pool.start)
+    assert job.report == comparing.as_report(curves, images=60) | {"network": found.network}
+
+
+def test_without_trained_weights_it_is_the_small_network_trained_as_hard_as_in_the_project(digit_project):
+    project = digit_project(count=70, network="resnet18", training_strength="gentle", image_size=64)
+    label_rows(project, range(60))
+    pool = read(project)
+    assert (pool.start, pool.images.shape, pool.training.strength) == (None, (60, 3, 32, 32), "gentle")
+    assert comparisons.network_words(project) == comparisons.SMALL_NETWORK

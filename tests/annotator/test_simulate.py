@@ -52,7 +52,7 @@ def test_it_writes_the_curves_as_json_and_as_a_picture(labelled, tmp_path):
 def test_only_labelled_images_are_used_with_the_class_most_labels_name(labelled):
     label(labelled, 0, index=(labelled.truth[0] + 1) % 10)
     label(labelled, 0)
-    pool = labelled_pool(labelled, at_least=1)
+    pool = labelled_pool(labelled, at_least=1, progress=lambda *_: None)
     assert len(pool.images) == 60
     assert pool.labels.tolist() == [labelled.truth[row] for row in range(60)]
     assert majority([4, 2, 2, 4]) == 2

@@ -1,7 +1,6 @@
 """manage.py simulate: the strategies compared on a project's own labels, as if they came one by one."""
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from alcore.comparison import CONTENDERS, Contender, Plan, compare, from_json, summarise, table, to_json
-from alcore.datasets import ImageFileError
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve, SimulationError
+from annotator.learner.networks import NETWORK_ERRORS
 from annotator.learner.simulating import LabelledPool, NoClassesError, TooFewLabelsError, labelled_pool
 from annotator.management.progress_bar import Bar
-from annotator.media import MediaStoreError
 from annotator.models import Project
 
 SHARE_OF_READING = 0.02
@@ -23,8 +21,9 @@ SHARE_OF_READING = 0.02
 class Command(BaseCommand):
     help = (
         "Give a project's labels to each strategy one by one, as annotators would have, and measure accuracy on images "
-        "held out. The network is always the small one, on images of 32 pixels, whatever the project's own is. Writes "
-        "simulation.json and simulation.png; the same command goes on where it was stopped."
+        "held out. The network is the project's own where it has trained weights (a deep one: its last layer learns), "
+        "else the small one on images of 32 pixels. Writes simulation.json and simulation.png; the same command goes "
+        "on where it was stopped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -49,7 +48,7 @@ class Command(BaseCommand):
             raise CommandError("Stopped. The same command goes on where it was.", returncode=130) from None
         except OSError as error:
             raise CommandError(f"The results cannot be written: {error}.") from error
-        except (SimulationError, NoClassesError, TooFewLabelsError, ImageFileError, MediaStoreError) as error:
+        except (SimulationError, NoClassesError, TooFewLabelsError, *NETWORK_ERRORS) as error:
             raise CommandError(f"{error}.") from error
 
     def simulate(self, project: Project, arguments: argparse.Namespace) -> None:
@@ -58,7 +57,8 @@ class Command(BaseCommand):
             contenders = tuple(Contender.named(name) for name in arguments.strategies)
             pool = labelled_pool(project, at_least=arguments.labels + 2, progress=part(bar, 0.0, SHARE_OF_READING))
             held_out = max(1, len(pool.images) // 4) if arguments.held_out is None else arguments.held_out
-            plan = Plan(contenders, seeds=arguments.seeds, labels=arguments.labels, held_out=held_out)
+            repeated = {"seeds": arguments.seeds, "labels": arguments.labels, "held_out": held_out}
+            plan = Plan(contenders, training=pool.training, **repeated)
             curves = self.run(project, pool, plan, arguments.out, bar)
         finally:
             bar.finish()
@@ -73,6 +73,7 @@ class Command(BaseCommand):
             pool.labels,
             classes=pool.classes,
             plan=plan,
+            start=pool.start,
             kept=read_partial(partial, settings),
             keep=lambda curves: write_whole(partial, json.dumps({"settings": settings, "runs": to_json(curves)})),
             progress=part(bar, SHARE_OF_READING, 1.0),
@@ -96,8 +97,7 @@ def part(bar: Bar, start: float, end: float) -> Any:
 
 def settings_of(project: Project, pool: LabelledPool, plan: Plan) -> dict[str, Any]:
     """What must be the same for a stopped simulation to go on; strategies and seeds may be added."""
-    digest = hashlib.sha256(pool.labels.numpy().tobytes() + pool.images.numpy().tobytes()).hexdigest()
-    return {"project": project.slug, "sha256": digest, "labels": plan.labels, "held_out": plan.held_out}
+    return {"project": project.slug, "sha256": pool.sha256, "labels": plan.labels, "held_out": plan.held_out}
 
 
 def read_partial(path: Path, settings: dict[str, Any]) -> list[Curve]:
