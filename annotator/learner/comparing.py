@@ -16,7 +16,13 @@ from annotator import jobs
 from annotator.learner.files import folder
 from annotator.learner.naming import registry_name
 from annotator.learner.networks import NETWORK_ERRORS
-from annotator.learner.simulating import LabelledPool, NoClassesError, TooFewLabelsError, labelled_pool
+from annotator.learner.simulating import (
+    LabelledPool,
+    NoClassesError,
+    TooFewLabelsError,
+    labelled_pool,
+    share_of_reading,
+)
 from annotator.models import Job
 from annotator.models.strategies import title
 from annotator.queries import comparisons
@@ -29,7 +35,6 @@ EXPECTED = (
     TrainingDivergedError,
     *NETWORK_ERRORS,
 )
-SHARE_OF_READING, SHARE_OF_DEEP_READING = 0.02, 0.3  # small pictures; through the layers of a large network
 KEEP_SECONDS = 5.0
 DIGITS = 5
 
@@ -47,7 +52,7 @@ def _compare(job: Job, progress: jobs.Progress) -> str:
         raise jobs.MakeWayError
     contenders = tuple(Contender.named(registry_name(name)) for name in job.options["strategies"])
     project, labels = job.project, job.options["labels"]
-    share = SHARE_OF_DEEP_READING if project.is_pretrained else SHARE_OF_READING
+    share = share_of_reading(project)
     pool = labelled_pool(project, at_least=labels + 2, progress=progress.part(0.0, share))
     repeated = {"seeds": job.options["seeds"], "labels": labels, "held_out": job.options["held_out"]}
     plan = Plan(contenders, training=pool.training, **repeated)

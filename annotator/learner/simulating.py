@@ -101,6 +101,11 @@ def _between(progress: Progress, begin: float, end: float) -> Progress:
     return lambda share, words: progress(begin + share * (end - begin), words)
 
 
+def share_of_reading(project: Project) -> float:
+    """How much of a simulation's progress reading is: small pictures, or large ones through a deep network."""
+    return 0.3 if project.is_pretrained else 0.02
+
+
 def majority(indices: list[int]) -> int:
     """The class most labels name; the lower index among equals."""
     counts = Counter(indices)

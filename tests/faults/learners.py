@@ -3,10 +3,14 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import psycopg
 
 from benchmarks.server import ROOT, RunningServer
 from tests.faults.checks import logs, stored, wait_until
@@ -37,14 +41,41 @@ def kill(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Stop a process, as a machine that swaps or a debugger does, and let it go on in the end."""
+def stopped(server: RunningServer, pid: int) -> Iterator[None]:
+    """Stop a process, as a machine that swaps or a debugger does, and let it go on in the end.
+
+    Not in the middle of a transaction: whoever waits for its locks would be stopped with it.
+    """
+    end = time.monotonic() + 60
     os.kill(pid, signal.SIGSTOP)
+    while has_open_transaction(server):
+        os.kill(pid, signal.SIGCONT)
+        assert time.monotonic() < end, "somebody is always in the middle of a transaction"
+        time.sleep(0.05)
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def has_open_transaction(server: RunningServer, *, seconds: float = 1.0) -> bool:
+    """Say whether a transaction that writes stays open for so long."""
+    url = server.environment.get("DATABASE_URL")
+    if url is None:
+        with contextlib.closing(sqlite3.connect(server.data / "foresight.sqlite3", timeout=seconds)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.rollback()
+            return False
+    idle = "state LIKE 'idle in transaction%%' AND state_change < clock_timestamp() - make_interval(secs => %s)"
+    with psycopg.connect(url) as connection:
+        time.sleep(seconds)
+        found = connection.execute(f"SELECT 1 FROM pg_stat_activity WHERE {idle}", [seconds])
+        return found.fetchone() is not None
 
 
 @contextlib.contextmanager

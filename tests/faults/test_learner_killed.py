@@ -26,7 +26,7 @@ def test_killed_between_the_checkpoints_file_and_its_commit(server: RunningServe
     ben.label(2)  # twenty, and one more: the first training is due
     wait_until(lambda: stored(server, SLUG)["training"], what="the training", server=server)
     pid = owning_pid(server)
-    with stopped(pid):
+    with stopped(server, pid):
         wait_until(lambda: stored(server, SLUG)["ready"], what="a network to go live", server=server)
         files = posterior_files(server)
         lock = writes_held(server)
@@ -62,7 +62,7 @@ def test_cards_go_on_while_no_learner_runs_and_all_of_it_is_read_when_it_is_back
     server: RunningServer, people: list[Annotator]
 ) -> None:
     wait_until_read(server, slug=SLUG)
-    with stopped(owning_pid(server)):
+    with stopped(server, owning_pid(server)):
         for person in people:
             person.label(5)
     check_after_fault(server, slug=SLUG, annotators=people)

@@ -42,7 +42,7 @@ def test_labels_whose_messages_are_lost_are_read_all_the_same(server: RunningSer
         person.label(2)
     wait_until_read(server, slug=SLUG)
     pid = owning_pid(server)
-    with stopped(pid):
+    with stopped(server, pid):
         for person in people:
             person.label(4)
         assert lose_every_message(server) >= 7

@@ -36,7 +36,7 @@ def test_when_the_owner_is_killed_the_other_goes_on(server: RunningServer, peopl
         before = stored(server, SLUG)
         pid = owning_pid(server)
         assert pid in pids_of_learners(server)
-        with stopped(server.process.pid):  # nobody starts it again
+        with stopped(server, server.process.pid):  # nobody starts it again
             kill(pid)
             for person in people:
                 person.label(3)
@@ -53,7 +53,7 @@ def test_an_owner_that_was_only_stopped_loses_the_project_and_writes_nothing_whe
     """Nobody can see that it is dead, for it is not: its silence hands the project over."""
     with another_learner(server) as second:
         before = stored(server, SLUG)
-        with stopped(owning_pid(server)):
+        with stopped(server, owning_pid(server)):
             for person in people:
                 person.label(3)
             wait_until(lambda: owning_pid(server) == second.pid, what="the hand-over", seconds=60, server=server)

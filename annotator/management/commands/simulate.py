@@ -11,11 +11,15 @@ from alcore.comparison import CONTENDERS, Contender, Plan, compare, from_json, s
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve, SimulationError
 from annotator.learner.networks import NETWORK_ERRORS
-from annotator.learner.simulating import LabelledPool, NoClassesError, TooFewLabelsError, labelled_pool
+from annotator.learner.simulating import (
+    LabelledPool,
+    NoClassesError,
+    TooFewLabelsError,
+    labelled_pool,
+    share_of_reading,
+)
 from annotator.management.progress_bar import Bar
 from annotator.models import Project
-
-SHARE_OF_READING = 0.02
 
 
 class Command(BaseCommand):
@@ -55,7 +59,8 @@ class Command(BaseCommand):
         bar = Bar(self)
         try:
             contenders = tuple(Contender.named(name) for name in arguments.strategies)
-            pool = labelled_pool(project, at_least=arguments.labels + 2, progress=part(bar, 0.0, SHARE_OF_READING))
+            share = share_of_reading(project)
+            pool = labelled_pool(project, at_least=arguments.labels + 2, progress=part(bar, 0.0, share))
             held_out = max(1, len(pool.images) // 4) if arguments.held_out is None else arguments.held_out
             repeated = {"seeds": arguments.seeds, "labels": arguments.labels, "held_out": held_out}
             plan = Plan(contenders, training=pool.training, **repeated)
@@ -76,7 +81,7 @@ class Command(BaseCommand):
             start=pool.start,
             kept=read_partial(partial, settings),
             keep=lambda curves: write_whole(partial, json.dumps({"settings": settings, "runs": to_json(curves)})),
-            progress=part(bar, SHARE_OF_READING, 1.0),
+            progress=part(bar, share_of_reading(project), 1.0),
         )
 
     def write(self, project: Project, plan: Plan, curves: list[Curve], out: Path) -> None:
