@@ -1,5 +1,6 @@
 """The real product on a temporary data folder: web, learner and training worker under their supervisor."""
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -75,6 +76,34 @@ def running_server(
         yield server
 
 
+KEPT: list[Path] = []  # what the first server of this program has collected, which takes seconds
+
+
+def keep_static_files(folder: Path) -> None:
+    if not KEPT:
+        KEPT.append(Path(tempfile.mkdtemp(prefix="foresight-static-")))
+        atexit.register(shutil.rmtree, KEPT[0], ignore_errors=True)
+        copy_static_files(folder, KEPT[0])
+
+
+def lend_static_files(folder: Path) -> None:
+    if KEPT and not (folder / "static").exists():
+        copy_static_files(KEPT[0], folder)
+
+
+def copy_static_files(source: Path, target: Path) -> None:
+    shutil.copytree(source / "static", target / "static", copy_function=link_or_copy)
+    shutil.copy(source / "static-fingerprint", target)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """A link costs nothing; another file system takes copies alone."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @contextlib.contextmanager
 def started_server(data: Path | None, environment: dict[str, str]) -> Iterator[RunningServer]:
     folder = data or Path(tempfile.mkdtemp(prefix="foresight-"))
@@ -83,12 +112,14 @@ def started_server(data: Path | None, environment: dict[str, str]) -> Iterator[R
     log = folder / "server.log"
     variables = {**os.environ, "FORESIGHT_DATA": str(folder), **environment}
     variables.pop("DJANGO_SETTINGS_MODULE", None)
+    lend_static_files(folder)
     command = [sys.executable, "-m", "config.supervisor", "--data", str(folder), "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
     server = RunningServer(data=folder, port=port, process=process, log=log, environment=variables)
     try:
         wait_until_it_answers(server)
+        keep_static_files(folder)
         yield server
     finally:
         process.send_signal(signal.SIGINT)

@@ -115,10 +115,14 @@ def as_report(curves: Sequence[Curve], *, images: int) -> dict[str, Any]:
             {
                 "name": name,
                 "area": round(area, DIGITS),
-                "interval": _rounded(interval),
+                "interval": _within(interval),
                 "matches_random_at": ends[name]["labels_to_match_random"],
                 "curve": [
-                    {"labels": one.labels, "share": round(one.accuracy, DIGITS), "interval": _rounded(one.interval)}
+                    {
+                        "labels": one.labels,
+                        "share": round(one.accuracy, DIGITS),
+                        "interval": _within(one.interval),
+                    }
                     for one in lines[name]
                 ],
             }
@@ -138,10 +142,11 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "one": pair.one,
         "other": pair.other,
         "difference": round(pair.difference, DIGITS),
-        "interval": _rounded(pair.interval),
+        "interval": _within(pair.interval, least=-1.0),
         "wins": round(pair.wins, DIGITS),
     }
 
 
-def _rounded(interval: Sequence[float] | None) -> list[float] | None:
-    return None if interval is None else [round(end, DIGITS) for end in interval]
+def _within(interval: Sequence[float] | None, *, least: float = 0.0) -> list[float] | None:
+    """An interval of two or three repetitions may go beyond what a share, or a difference of two, can be."""
+    return None if interval is None else [round(min(max(end, least), 1.0), DIGITS) for end in interval]

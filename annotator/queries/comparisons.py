@@ -42,12 +42,12 @@ class Finished:
     network: str
 
 
-SMALL_NETWORK = "the small network, trained from scratch on images of 32 pixels"
+SMALL_NETWORK = "the small network, from scratch, on images of 32 pixels"
 
 
 def network_words(project: Project) -> str:
     """Say which network is trained when strategies are compared: more of a deep one, over and over, would take days."""
-    own = f"the project’s own, {project.network} with its trained weights; its last layer alone learns"
+    own = f"the last layer of the project’s own network, {project.network} with its trained weights"
     return own if project.is_pretrained else SMALL_NETWORK
 
 

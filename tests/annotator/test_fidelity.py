@@ -10,7 +10,7 @@ from annotator.models import Job, Linearization, NetworkVersion
 from annotator.queries import fidelity
 from tests.annotator.learner_steps import live
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 AGREES = "Look-ahead agrees with real retraining: rank correlation .93 (8 candidates)"
 
 

@@ -64,6 +64,10 @@ def test_it_ends_in_curves_pairs_and_a_recommendation(labelled):
     assert [point["labels"] for point in found.strategies[0]["curve"]] == [20, 30]
     assert all(0 <= point["share"] <= 1 for row in found.strategies for point in row["curve"])
     assert found.pairs[0][1]["difference"] == -found.pairs[1][0]["difference"]
+    intervals = [row["interval"] for row in found.strategies]
+    intervals += [point["interval"] for row in found.strategies for point in row["curve"]]
+    assert all(0 <= low <= high <= 1 for low, high in intervals)
+    assert all(-1 <= end <= 1 for row in found.pairs for pair in row if pair for end in pair["interval"])
     assert found.headline
     assert kept_runs(job) == []
 
@@ -198,9 +202,7 @@ def test_a_deep_network_comes_to_its_own_result(deep):
     job.refresh_from_db()
     assert (job.state, job.error) == ("done", "")
     found = comparisons.finished(job)
-    assert (
-        found.network == "the project’s own, mobilenet_v3_small with its trained weights; its last layer alone learns"
-    )
+    assert found.network == "the last layer of the project’s own network, mobilenet_v3_small with its trained weights"
     pool = read(project)
     contenders = tuple(Contender.named(name) for name in ("margin", "random"))
     plan = Plan(contenders, seeds=2, labels=30, held_out=15, training=pool.training)

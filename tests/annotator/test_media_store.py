@@ -24,7 +24,7 @@ from annotator.models import Image, Project
 from config.settings import object_store
 from tests.conftest import make_picture
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 AsUser = Callable[[User], Client]
 
 

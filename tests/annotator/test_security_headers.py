@@ -17,7 +17,7 @@ from annotator.models import Project
 from tests.annotator.routes import READS, Route, ask, make_things
 from tests.test_architecture import inline_code
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 AsUser = Callable[[User], Client]
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = {

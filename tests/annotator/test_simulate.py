@@ -15,7 +15,7 @@ from annotator.learner.simulating import labelled_pool, majority
 from annotator.management.commands import simulate as command
 from tests.annotator.learner_steps import label, label_rows
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

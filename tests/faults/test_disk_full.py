@@ -18,7 +18,7 @@ from tests.faults.checks import check_after_fault, run_with, stop_reading, store
 from tests.faults.conftest import ENVIRONMENT, PEOPLE, SLUG, make_data
 from tests.faults.people import Annotator
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.once]  # a database elsewhere has room
 
 SIZE = "128m"
 LABELS_FOR_TRAINING = 20
