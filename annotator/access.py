@@ -8,10 +8,13 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.utils.crypto import constant_time_compare
 
-from annotator.models import AnnotationSession, Batch, Image, Membership, Project
+from annotator.models import AnnotationSession, Batch, Image, LabelClass, Membership, Project
+from annotator.models.compiled import compiled, first, lay_in
+from annotator.models.id_ranges import LAST_ID
 from annotator.queries import projects
 
 
@@ -67,26 +70,41 @@ def own_session(
     """
     if not isinstance(user, User):
         raise Http404("No such session.")
-    sessions = AnnotationSession.objects.select_related("project")
-    if classes:
-        sessions = sessions.prefetch_related("project__classes")
-    session = sessions.filter(pk=session_id, user_id=user.pk, project__memberships__user_id=user.pk).first()
+    session = first(_sessions(session_id, user.pk))
     if session is None or slug not in (None, session.project.slug):
         raise Http404("No such session.")
     session.user = user  # whom every request has read already
+    if classes:
+        lay_in(session.project, "classes", _classes(session.project_id))
     if session.batch_id is not None and classes:
         session.batch = Batch.objects.select_related("linearization__network_version").get(pk=session.batch_id)
     return session
+
+
+@compiled
+def _sessions(session_id: UUID, user: int) -> QuerySet[AnnotationSession]:
+    found = AnnotationSession.objects.select_related("project")
+    return found.filter(pk=session_id, user=user, project__memberships__user=user)[:1]
+
+
+@compiled
+def _classes(project: int) -> QuerySet[LabelClass]:
+    return LabelClass.objects.filter(project=project)
 
 
 def image_for_member(user: User | AnonymousUser, image_id: int) -> Image:
     """Return an image of a project one is a member of; Http404 otherwise, and for deleted images."""
     if not isinstance(user, User):
         raise Http404("No such image.")
-    image = Image.objects.filter(pk=image_id, deleted_at=None, project__memberships__user_id=user.pk).first()
+    image = first(_images(image_id, user.pk)) if image_id <= LAST_ID else None
     if image is None:
         raise Http404("No such image.")
     return image
+
+
+@compiled
+def _images(image_id: int, user: int) -> QuerySet[Image]:
+    return Image.objects.filter(pk=image_id, deleted_at=None, project__memberships__user=user)[:1]
 
 
 def signed_in(user: User | AnonymousUser) -> User:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from annotator.actions import finishing, leasing, reserving
@@ -21,6 +22,7 @@ from annotator.actions.labels import (
 from annotator.actions.sending import send_task
 from annotator.models import Annotation, AnnotationSession, Membership, Project, Query
 from annotator.models.answer import MAX_COMMENT, MAX_SECONDS, Answer
+from annotator.models.compiled import compiled, first
 from annotator.queries import labelling
 from annotator.queries.cards import Card, build_card
 
@@ -83,14 +85,14 @@ def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Ans
     an image of the reserve that somebody else has or had meanwhile, is kept as an extra opinion, marked late.
     """
     try:
-        following = _record_at_last(session=session, query_id=query_id, answer=answer, client_key=client_key)
+        following, answered = _record_at_last(session=session, query_id=query_id, answer=answer, client_key=client_key)
     except _AlreadyAnsweredError:
         card = leasing.current_card(session=session)
         raise QueryClosedError("This image was answered already: here is the next one.", card) from None
-    return build_card(session, following)  # reads alone: the write lock is free again
+    return build_card(session, following, answered=answered)  # reads alone: the write lock is free again
 
 
-def _record_at_last(**given: Any) -> Query | None:
+def _record_at_last(**given: Any) -> tuple[Query | None, Annotation | None]:
     """Record, and look again where another request was first: what it wrote, perhaps this very answer, is there now."""
     try:
         return _record(**given)
@@ -103,13 +105,16 @@ def _record_at_last(**given: Any) -> Query | None:
 
 
 @transaction.atomic
-def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Query | None:
+def _record(
+    *, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID
+) -> tuple[Query | None, Annotation | None]:
+    """Return the tab's next card, and the answer, None where it was recorded before."""
     label = find_label(session.project, answer)
     earlier = labelling.annotation_by_key(user=session.user, client_key=client_key)
     if earlier is not None:
         if earlier.query_id != query_id or not says_the_same(earlier, answer, label):
             raise PayloadMismatchError(f"The client key {client_key} was used before, with another answer.")
-        return leasing.current_query(session=session)
+        return leasing.current_query(session=session), None
     query, late = _close_query(session, query_id)
     answer = replace(answer, seconds=_seconds(query, answer))
     annotation = _insert(session, query, answer, label, late=late, client_key=client_key)
@@ -118,7 +123,7 @@ def _record(*, session: AnnotationSession, query_id: UUID, answer: Answer, clien
     if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
         leasing.release_own(user=session.user, image_ids=[query.image_id])
         present = labelling.live_query(session)
-    return present or leasing.take_next(session=session, follows=annotation)
+    return present or leasing.take_next(session=session, follows=annotation), annotation
 
 
 def record_alone(*, session: AnnotationSession, query: Query, answer: Answer, client_key: UUID) -> Annotation:
@@ -137,7 +142,7 @@ def _insert(
 ) -> Annotation:
     return Annotation.objects.create(
         project=session.project,
-        image_id=query.image_id,
+        image=query.image,
         user=session.user,
         session=session,
         query=query,
@@ -157,7 +162,7 @@ def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, boo
     mine = Query.objects.filter(pk=query_id, session=session)
     closed = {"state": Query.State.ANSWERED, "closed_at": timezone.now()}
     on_time = mine.filter(state=Query.State.LEASED).update(**closed) == 1
-    query = mine.first()
+    query = first(_queries(query_id, session.pk))
     if query is None:
         raise UnknownQueryError("This tab was never given this image.")
     if on_time:
@@ -173,6 +178,11 @@ def _close_query(session: AnnotationSession, query_id: UUID) -> tuple[Query, boo
     if mine.exclude(state=Query.State.ANSWERED).update(**closed) == 0 or standing.exists():
         raise _AlreadyAnsweredError
     return query, query.kind != Query.Kind.RESERVE or reserving.is_taken(query)
+
+
+@compiled
+def _queries(query_id: UUID, session: UUID) -> QuerySet[Query]:
+    return Query.objects.select_related("image").defer("image__metadata").filter(pk=query_id, session=session)[:1]
 
 
 def _seconds(query: Query, answer: Answer) -> float:

@@ -3,8 +3,11 @@
 import random
 import secrets
 from collections.abc import Collection, Iterator
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import groupby, islice
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -24,9 +27,18 @@ from annotator.models import (
     Project,
     Query,
 )
-from annotator.models.places import Place
+from annotator.models.compiled import compiled, first
+from annotator.models.places import Place, written
 from annotator.queries import labelling
-from annotator.queries.candidates import Candidate, candidates, held_elsewhere, open_images, queue_images
+from annotator.queries.candidates import (
+    Candidate,
+    candidates,
+    held_by_others,
+    open_images,
+    open_to,
+    queue_images,
+    queued_for,
+)
 from annotator.queries.cards import Card, build_card
 
 FIRST_BATCH, NEXT_BATCH, WINDOW = 4, 16, 512
@@ -83,9 +95,14 @@ def close_expired(*, project: Project) -> int:
     What another request has locked, it answers or closes itself: two that waited for each other's would do so for ever.
     """
     now = timezone.now()
-    over = Query.objects.filter(project=project, state=Query.State.LEASED, lease_until__lte=now)
-    found = list(over.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
+    found = _over(project.pk, now)
     return Query.objects.filter(pk__in=found).update(state=Query.State.EXPIRED, closed_at=now) if found else 0
+
+
+@compiled
+def _over(project: int, now: datetime) -> QuerySet[Query, UUID]:
+    over = Query.objects.filter(project=project, state=Query.State.LEASED, lease_until__lte=now)
+    return over.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
 
 
 def release_own(*, user: User, image_ids: Collection[int]) -> None:
@@ -101,7 +118,13 @@ def release_own(*, user: User, image_ids: Collection[int]) -> None:
 
 def next_number(session: AnnotationSession) -> int:
     """Return the number of the tab's next card, from 1."""
-    return (session.queries.aggregate(last=Max("number"))["last"] or 0) + 1
+    return (first(_last_number(session.pk)) or 0) + 1
+
+
+@compiled
+def _last_number(session: UUID) -> QuerySet[Query, int]:
+    numbers = Query.objects.filter(session=session).values("session").annotate(last=Max("number"))
+    return numbers.values_list("last", flat=True)
 
 
 def take_next(*, session: AnnotationSession, follows: Annotation | None) -> Query | None:
@@ -134,42 +157,80 @@ def _open(order: Iterator[Candidate], session: AnnotationSession) -> Iterator[tu
     Of a ranking, what other tabs keep in reserve comes after what is free among the next few: people are seldom given
     what somebody else may be answering offline, and never something much worse than the best.
     """
-    images = queue_images(session).defer("metadata")
     for source, of_source in groupby(order, key=lambda candidate: candidate.source):
-        if source in RANKED:
-            yield from _pick(of_source, images.annotate(held=held_elsewhere(session)), "held")
-        elif source == "audit":  # drawn from the whole pool, open batches and all, or it would measure a part of it
-            yield from _pick(of_source, open_images(session.project, session.user).defer("metadata"))
-        else:
-            yield from _pick(of_source, images)
+        # An audit is drawn from the whole pool, open batches and all, or it would measure a part of it.
+        yield from _pick(of_source, _Choice(session, anywhere=source == "audit", held_last=source in RANKED))
 
 
-def _pick(order: Iterator[Candidate], images: QuerySet[Image], *first_by: str) -> Iterator[tuple[Candidate, Image]]:
-    """Yield the best of a handful at a time: by `first_by`, and then by their order.
+@dataclass(frozen=True)
+class _Choice:
+    """Which images a tab may lease, and whether what other tabs keep in reserve comes after the others."""
+
+    session: AnnotationSession
+    anywhere: bool
+    held_last: bool
+
+    def left_of(self, image_ids: list[int]) -> set[int]:
+        """Return which of these it may."""
+        session = self.session
+        images = open_images(session.project, session.user) if self.anywhere else queue_images(session)
+        return set(images.filter(pk__in=image_ids).values_list("pk", flat=True))
+
+    def best_of(self, image_ids: list[int]) -> Image | None:
+        """Return the first of these it may, locked; on PostgreSQL one that another request locks is skipped."""
+        if not image_ids:
+            return None
+        session, overlap = self.session, self.session.project.overlap
+        queue = (session.project_id, session.user_id, overlap, overlap > 1, session.batch_id)
+        return first(
+            _best(*queue, self.anywhere, self.held_last, session.pk, timezone.now(), image_ids, written(image_ids))
+        )
+
+
+@compiled
+def _best(
+    project: int,
+    user: int,
+    overlap: int,
+    several: bool,
+    batch: int | None,
+    anywhere: bool,
+    held_last: bool,
+    session: UUID,
+    now: datetime,
+    image_ids: list[int],
+    places: Any,
+) -> QuerySet[Image]:
+    images = (
+        open_to(project, user, overlap, several) if anywhere else queued_for(project, user, overlap, several, batch)
+    )
+    images = images.defer("metadata").filter(pk__in=image_ids)
+    place = Place("pk", places)
+    if held_last:
+        images = images.annotate(held=held_by_others(session, now)).order_by("held", place)
+    else:
+        images = images.order_by(place)
+    return images.select_for_update(skip_locked=True, of=("self",), no_key=True)[:1]
+
+
+def _pick(order: Iterator[Candidate], choice: _Choice) -> Iterator[tuple[Candidate, Image]]:
+    """Yield the best of a handful at a time.
 
     Where none of the first handful is free, the order is old, and perhaps hundreds have been given out since it was
     made: the database is asked once which of those that follow are left.
     """
-    yield from _pick_among(list(islice(order, FIRST_BATCH)), images, *first_by)
+    yield from _pick_among(list(islice(order, FIRST_BATCH)), choice)
     while window := list(islice(order, WINDOW)):
-        free = set(images.filter(pk__in=[candidate.image_id for candidate in window]).values_list("pk", flat=True))
+        free = choice.left_of([candidate.image_id for candidate in window])
         left = [candidate for candidate in window if candidate.image_id in free]
         for start in range(0, len(left), NEXT_BATCH):
-            yield from _pick_among(left[start : start + NEXT_BATCH], images, *first_by)
+            yield from _pick_among(left[start : start + NEXT_BATCH], choice)
 
 
-def _pick_among(few: list[Candidate], images: QuerySet[Image], *first_by: str) -> Iterator[tuple[Candidate, Image]]:
-    """On PostgreSQL the image is locked, and one that another request is just leasing is skipped."""
+def _pick_among(few: list[Candidate], choice: _Choice) -> Iterator[tuple[Candidate, Image]]:
     batch = {candidate.image_id: candidate for candidate in reversed(few)}
-    while image := _best(images, list(reversed(batch)), *first_by):
+    while image := choice.best_of(list(reversed(batch))):
         yield batch.pop(image.pk), image
-
-
-def _best(images: QuerySet[Image], image_ids: list[int], *first_by: str) -> Image | None:
-    if not image_ids:
-        return None
-    ordered = images.filter(pk__in=image_ids).order_by(*first_by, Place("pk", image_ids))
-    return ordered.select_for_update(skip_locked=True, of=("self",), no_key=True).first()
 
 
 def _lease(

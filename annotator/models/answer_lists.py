@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Func, JSONField, Value
+from django.db.models import Expression, Func, JSONField, Value
 
 
 class AnswerList(Func):
@@ -13,20 +13,15 @@ class AnswerList(Func):
 
     output_field = JSONField()
 
-    def __init__(self, answers: str, key: str) -> None:
-        self.key = key
-        super().__init__(answers)
+    def __init__(self, answers: str, key: str | Expression) -> None:
+        super().__init__(answers, Value(key) if isinstance(key, str) else key)
 
     def as_sqlite(self, compiler: Any, connection: Any, **_context: Any) -> Any:
-        return self._of(Value(f'$."{self.key}"'), "JSON_EXTRACT", compiler, connection)
+        template = "JSON_EXTRACT(%(expressions)s || '\"')"
+        return super().as_sql(compiler, connection, template=template, arg_joiner=", '$.\"' || ")
 
     def as_postgresql(self, compiler: Any, connection: Any, **_context: Any) -> Any:
-        return self._of(Value(self.key), "jsonb_extract_path", compiler, connection)
-
-    def _of(self, key: Value, function: str, compiler: Any, connection: Any) -> Any:
-        both = self.copy()
-        both.set_source_expressions([*self.get_source_expressions(), key])
-        return super(AnswerList, both).as_sql(compiler, connection, function=function)
+        return super().as_sql(compiler, connection, function="jsonb_extract_path")
 
 
 class FirstImages(Func):

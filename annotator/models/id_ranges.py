@@ -7,6 +7,7 @@ from django.db.models import BooleanField, F, Func, Q
 
 Ranges = list[list[int]]
 Gap = tuple[int | None, int | None]  # the ids from the first to the last, None where it is open
+LAST_ID = 2**63 - 1
 GROUP = 32  # comparisons side by side
 
 
@@ -60,6 +61,14 @@ def _within(column: str, first: int | None, last: int | None) -> str:
     if first is None:
         return f"{column} <= {last:d}"
     return f"{column} >= {first:d}" if last is None else f"{column} BETWEEN {first:d} AND {last:d}"
+
+
+def ends(ranges: Ranges) -> tuple[list[int], list[int]]:
+    """Return what stands before and after each gap, open ends and all, filled up with gaps that hold nothing to a
+    power of two: of few lengths statements can be kept."""
+    before, after = [0, *(last for _, last in ranges)], [*(first for first, _ in ranges), LAST_ID]
+    filling = [0] * ((1 << (len(before) - 1).bit_length()) - len(before))
+    return before + filling, after + filling
 
 
 def outside(ranges: Ranges, *, field: str = "id") -> Q:

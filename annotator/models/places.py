@@ -3,7 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Func, IntegerField, Value
+from django.db.models import Expression, Func, IntegerField, Value
+
+
+def written(listed: Iterable[int]) -> str:
+    """Return a list as the database is given it: what a parameter in its place takes."""
+    return f",{','.join(map(str, listed))},"
 
 
 class Place(Func):
@@ -14,8 +19,8 @@ class Place(Func):
     arg_joiner = ", ',' || "
     output_field = IntegerField()
 
-    def __init__(self, number: str, listed: Iterable[int]) -> None:
-        super().__init__(Value(f",{','.join(map(str, listed))},"), number)
+    def __init__(self, number: str, listed: Iterable[int] | Expression) -> None:
+        super().__init__(listed if isinstance(listed, Expression) else Value(written(listed)), number)
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
         return super().as_sql(compiler, connection, function="INSTR", **context)

@@ -3,7 +3,9 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
@@ -23,6 +25,7 @@ from annotator.models import (
     Ranking,
 )
 from annotator.models.answer_lists import AnswerList
+from annotator.models.compiled import compiled, first
 from annotator.models.id_ranges import Ranges, add, contains
 from annotator.models.scale import Scale
 from annotator.queries import batches, labelling
@@ -150,13 +153,12 @@ def _audit(project: Project) -> Iterator[Candidate]:
 def _prepared(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
     if follows is None:
         return
-    rankings = Ranking.objects.filter(project=project, image=follows.image_id).defer("answers")
-    ranking = rankings.annotate(entries=AnswerList("answers", answer_key(follows))).first()
+    ranking = first(_ranking_after(project.pk, follows.image_id, answer_key(follows)))
     if ranking is None:
         return
     known_ids = add(ranking.known_ids, follows.pk)
     yield from _ranked(
-        ranking.entries or [],
+        ranking.entries or [],  # type: ignore[attr-defined]
         ranking,
         project,
         kind=Query.Kind.RANKED,
@@ -164,6 +166,12 @@ def _prepared(project: Project, follows: Annotation | None) -> Iterator[Candidat
         known_ids=known_ids,
         answer=follows.value,
     )
+
+
+@compiled
+def _ranking_after(project: int, image_id: int, key: str) -> QuerySet[Ranking]:
+    rankings = Ranking.objects.filter(project=project, image=image_id).defer("answers")
+    return rankings.annotate(entries=AnswerList("answers", key))[:1]
 
 
 def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
@@ -295,32 +303,42 @@ def _held(session: AnnotationSession) -> Iterator[Candidate]:
 def open_images(project: Project, user: User) -> QuerySet[Image]:
     """Return the images that may be handed to this annotator: not answered by them, not in another tab of theirs, and
     with a free overlap slot."""
+    return open_to(project.pk, user.pk, project.overlap, project.overlap > 1)
+
+
+def open_to(project: int, user: int, overlap: int, several: bool) -> QuerySet[Image]:
+    """Return `open_images` by number; `several` says whether the overlap is more than one."""
     standing = Annotation.objects.filter(image_id=OuterRef("pk"), superseded_by=None)
     mine = standing.filter(user=user).exclude(kind=Annotation.Kind.WITHDRAW)
     labels = standing.filter(kind=Annotation.Kind.LABEL)
     leases = Query.objects.filter(image_id=OuterRef("pk"), state=Query.State.LEASED)
     images = Image.objects.filter(~Exists(mine), project=project, deleted_at=None)
-    if project.overlap == 1:
+    if not several:
         return images.filter(~Exists(leases), ~Exists(labels))
     taken = _count(labels) + _count(leases)
-    return (
-        images.filter(~Exists(leases.filter(session__user=user)))
-        .annotate(taken=taken)
-        .filter(taken__lt=project.overlap)
-    )
+    return images.filter(~Exists(leases.filter(session__user=user))).annotate(taken=taken).filter(taken__lt=overlap)
 
 
 def queue_images(session: AnnotationSession) -> QuerySet[Image]:
     """Return the open images of this tab's queue: of its batch while that is open, else of no open batch."""
-    images = open_images(session.project, session.user)
-    if session.batch_id is None:
-        return images.exclude(batches.spoken_for())
-    return images.filter(batches.in_batch(session.batch_id))
+    overlap = session.project.overlap
+    return queued_for(session.project_id, session.user_id, overlap, overlap > 1, session.batch_id)
+
+
+def queued_for(project: int, user: int, overlap: int, several: bool, batch: int | None) -> QuerySet[Image]:
+    """Return `queue_images` by number."""
+    images = open_to(project, user, overlap, several)
+    return images.exclude(batches.spoken_for()) if batch is None else images.filter(batches.in_batch(batch))
 
 
 def held_elsewhere(session: AnnotationSession) -> Exists:
     """Say of an image whether another tab keeps it in reserve just now."""
-    holds = Query.objects.filter(image_id=OuterRef("pk"), state=Query.State.HELD, lease_until__gt=timezone.now())
+    return held_by_others(session.pk, timezone.now())
+
+
+def held_by_others(session: UUID, now: datetime) -> Exists:
+    """Return `held_elsewhere` by number."""
+    holds = Query.objects.filter(image_id=OuterRef("pk"), state=Query.State.HELD, lease_until__gt=now)
     return Exists(holds.exclude(session=session))
 
 

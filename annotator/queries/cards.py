@@ -128,6 +128,7 @@ class Card:
     number: NumberPanel | None
     predictions_shown: bool
     recent: list[Annotation]
+    one_more: bool  # `recent` is one answer more than the page has
     progress: Progress
     still_needed: str
     reason: str
@@ -138,11 +139,14 @@ class Card:
     worker_notice: str
 
 
-def build_card(session: AnnotationSession, query: Query | None) -> Card:
-    """Gather everything the page shows for this card; a fixed number of statements whatever the size of the pool."""
+def build_card(session: AnnotationSession, query: Query | None, *, answered: Annotation | None = None) -> Card:
+    """Gather everything the page shows for this card; a fixed number of statements whatever the size of the pool.
+
+    After an answer, `answered`, its page has the answers before it already.
+    """
     live = query.linearization if query else labelling.choosing_linearization(session)
     batch = batch_card(session, query)
-    recent = labelling.recent_annotations(session)
+    recent = labelling.recent_annotations(session) if answered is None else [answered]
     shown = query is not None and query.prediction is not None and not session.project.hide_predictions
     progress = labelling.progress(session)
     return Card(
@@ -154,6 +158,7 @@ def build_card(session: AnnotationSession, query: Query | None) -> Card:
         number=_number(session.project, query, shown=shown),
         predictions_shown=shown,
         recent=recent,
+        one_more=answered is not None,
         progress=progress,
         still_needed=_still_needed(session.project, live, progress),
         reason=_reason(session.project, query, live, batch) if query else "",

@@ -160,6 +160,7 @@ def show(
         "many_classes": len(card.classes) > 10,
         "long_names": any(len(item.label_class.name) > 4 for item in card.classes),
         "lease_seconds": settings.LEASE_SECONDS,
+        "most_answers": queries.RECENT,
         "open_batches": partial(batches.open_lines, project),  # the whole page and an empty card ask alone
     }
     fragment = "#correction" if correction else "#swap"

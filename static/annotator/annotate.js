@@ -25,6 +25,8 @@
     shownAt = performance.now();
     leaseUntil = now.dataset.reserve === undefined ? shownAt + LEASE : Infinity;
     for (const input of now.querySelectorAll("[name=client_key]")) input.value = newKey();
+    const answers = document.getElementById("answers"); // each answer brings one more
+    while (answers.childElementCount > Number(answers.dataset.most)) answers.lastElementChild.remove();
     if (!now.dataset.query) return;
     document.getElementById("picture").decode().catch(() => {
       if (now === card()) tell("The image could not be shown. Reload the page, or skip it.");

@@ -64,9 +64,22 @@ def test_an_answer_by_htmx_brings_the_next_card_with_progress_history_and_status
     assert str(tab.query.pk) in page
     assert tab.query != before
     assert re.search(r'id="progress" hx-swap-oob="true"', page)
-    assert re.search(r'id="history"[^>]*hx-swap-oob="true"', page)
+    assert re.search(r'hx-swap-oob="afterbegin:#answers"', page)
     assert "Labelled bird. Image 2." in page
     assert Annotation.objects.get().label_class.name == "bird"
+
+
+def test_an_answer_brings_itself_to_the_last_answers_and_one_that_comes_again_all_of_them(tab):
+    item = re.compile(r'class="history-item" href="[^"]*/correct/(\d+)/"')
+    tab.answer()
+    query, key = tab.query.pk, uuid4()
+    once = tab.answer("label:0", query=query, key=key).content.decode()
+    again = tab.answer("label:0", query=query, key=key).content.decode()
+    first, second = Annotation.objects.order_by("id").values_list("pk", flat=True)
+    assert [int(pk) for pk in item.findall(once)] == [second]
+    assert [int(pk) for pk in item.findall(again)] == [second, first]
+    assert re.search(r'id="history"[^>]*hx-swap-oob="true"', again)
+    assert 'hx-swap-oob="afterbegin' not in again
 
 
 def test_a_plain_form_is_redirected_so_that_a_reload_sends_nothing_twice(tab):

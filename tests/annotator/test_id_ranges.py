@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator.models import Annotation
-from annotator.models.id_ranges import add, contains, expand, outside, to_ranges
+from annotator.models.id_ranges import add, contains, ends, expand, outside, to_ranges
+from annotator.queries.labelling import labels_behind
 
 ids = st.sets(st.integers(min_value=1, max_value=60), max_size=40)
 
@@ -71,3 +72,24 @@ def test_labels_are_found_among_five_thousand_gaps(project, alice):
     assert [label.pk for label in made if label.pk not in known] == [9, 20_000]
     found = Annotation.objects.filter(outside(to_ranges(known))).order_by("pk")
     assert list(found.values_list("pk", flat=True)) == [9, 20_000]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("step", [0, 1, 2, 7, 100])
+def test_labels_behind_are_those_that_no_range_has(project, alice, step):
+    """Of few ranges the statement is kept, of many it is written anew: 300 labels, every `step`th not known."""
+    image, label_class = project.images.first(), project.classes.first()
+    common = {"project": project, "image": image, "user": alice, "kind": Annotation.Kind.LABEL}
+    Annotation.objects.bulk_create(
+        Annotation(pk=pk, label_class=label_class, client_key=uuid4(), **common) for pk in range(1, 301)
+    )
+    known = {pk for pk in range(1, 300) if step and pk % step}
+    assert labels_behind(project, known_ids=to_ranges(known)) == 300 - len(known)
+
+
+@given(ids, st.integers(min_value=1, max_value=62))
+def test_an_id_lies_between_the_ends_of_a_gap_exactly_when_no_range_has_it(numbers, number):
+    before, after = ends(to_ranges(numbers))
+    inside = any(low < number < high for low, high in zip(before, after, strict=True))
+    assert inside == (number not in numbers)
+    assert len(before).bit_count() == 1

@@ -107,10 +107,10 @@ def test_with_overlap_an_image_that_filled_up_between_the_look_and_the_lock_is_n
     first = tab_of(alice, pool)[1].query.image
     best = leasing._best
 
-    def slowly(images, image_ids):
+    def slowly(*given):
         """What the statement does when another request commits while it sorts."""
-        found = best(images, image_ids)
-        if found == first and not pool.queries.filter(session__user=bob).exists():
+        found = best(*given)
+        if found == [first] and not pool.queries.filter(session__user=bob).exists():
             monkeypatch.setattr(leasing, "_best", best)
             at_once(lambda: Query.objects.create(**lease_of(bob, first)))
         return found

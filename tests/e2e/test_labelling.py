@@ -17,6 +17,7 @@ from tests.e2e.conftest import press_for_next
 pytestmark = pytest.mark.e2e
 
 PROJECT = "/projects/handwritten-digits/"
+SOURCES = "pictures => pictures.map(picture => picture.getAttribute('src'))"
 OF_DIGITS = "project_id = (select id from annotator_project where slug = 'handwritten-digits')"
 
 
@@ -120,6 +121,12 @@ def kill_the_learner_and_go_on(page, product, person):
         page.wait_for_timeout(250)
 
 
+def check_the_last_answers(page, person):
+    """Each answer brought one more, the newest first; of the older ones no more are kept than a reload would show."""
+    shown = [int(src.split("/")[2]) for src in page.locator(".history-item img").evaluate_all(SOURCES)]
+    assert shown == list(person.labelled)[-20:][::-1]
+
+
 def check_the_database(product, person):
     """Nothing lost, nothing doubled, and what the person meant."""
     assert labelled_in_database(product) == person.labelled
@@ -163,6 +170,7 @@ def test_sixty_digits_by_key_presses_with_everything_that_happens(product, sign_
     while len(person.labelled) < 30:
         person.label()
     kill_the_learner_and_go_on(page, product, person)
+    check_the_last_answers(page, person)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
     check_the_database(product, person)
     check_the_posterior(product)
