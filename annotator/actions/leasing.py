@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
@@ -28,15 +28,13 @@ from annotator.models import (
     Query,
 )
 from annotator.models.compiled import compiled, first
-from annotator.models.places import Place, written
+from annotator.models.places import IsListed, Place, written
 from annotator.queries import labelling
 from annotator.queries.candidates import (
     Candidate,
     candidates,
     held_by_others,
-    open_images,
     open_to,
-    queue_images,
     queued_for,
 )
 from annotator.queries.cards import Card, build_card
@@ -172,40 +170,40 @@ class _Choice:
 
     def left_of(self, image_ids: list[int]) -> set[int]:
         """Return which of these it may."""
-        session = self.session
-        images = open_images(session.project, session.user) if self.anywhere else queue_images(session)
-        return set(images.filter(pk__in=image_ids).values_list("pk", flat=True))
+        return set(_left(*self._queue, self.anywhere, written(image_ids)))
 
     def best_of(self, image_ids: list[int]) -> Image | None:
         """Return the first of these it may, locked; on PostgreSQL one that another request locks is skipped."""
         if not image_ids:
             return None
+        held = (self.held_last, self.session.pk, timezone.now())
+        return first(_best(*self._queue, self.anywhere, written(image_ids), *held))
+
+    @property
+    def _queue(self) -> tuple[int, int, int, bool, int | None]:
         session, overlap = self.session, self.session.project.overlap
-        queue = (session.project_id, session.user_id, overlap, overlap > 1, session.batch_id)
-        return first(
-            _best(*queue, self.anywhere, self.held_last, session.pk, timezone.now(), image_ids, written(image_ids))
-        )
+        return session.project_id, session.user_id, overlap, overlap > 1, session.batch_id
+
+
+def _listed(
+    project: int, user: int, overlap: int, several: bool, batch: int | None, anywhere: bool, image_ids: str
+) -> QuerySet[Image]:
+    if anywhere:
+        images = open_to(project, user, overlap, several)
+    else:
+        images = queued_for(project, user, overlap, several, batch)
+    return images.filter(IsListed("pk", image_ids))
 
 
 @compiled
-def _best(
-    project: int,
-    user: int,
-    overlap: int,
-    several: bool,
-    batch: int | None,
-    anywhere: bool,
-    held_last: bool,
-    session: UUID,
-    now: datetime,
-    image_ids: list[int],
-    places: Any,
-) -> QuerySet[Image]:
-    images = (
-        open_to(project, user, overlap, several) if anywhere else queued_for(project, user, overlap, several, batch)
-    )
-    images = images.defer("metadata").filter(pk__in=image_ids)
-    place = Place("pk", places)
+def _left(*listed: Any) -> QuerySet[Image, int]:
+    return _listed(*listed).values_list("pk", flat=True)
+
+
+@compiled
+def _best(*given: Any) -> QuerySet[Image]:
+    *listed, held_last, session, now = given
+    images, place = _listed(*listed).defer("metadata"), Place("pk", listed[-1])
     if held_last:
         images = images.annotate(held=held_by_others(session, now)).order_by("held", place)
     else:
@@ -264,12 +262,23 @@ def _lease(
         follows=follows,
         labels_behind=labelling.labels_behind(session.project, known_ids=candidate.known_ids) if from_ranking else 0,
     )
+    if connection.features.has_select_for_update and not _is_open(session, image):
+        return None
     if session.project.overlap > 1:
-        # PostgreSQL looked before it had the lock: who had the image until then has leased it by now.
-        if not open_images(session.project, session.user).filter(pk=image.pk).exists():
-            return None
         query.slot = free_slot(image)
     return insert_lease(query)
+
+
+def _is_open(session: AnnotationSession, image: Image) -> bool:
+    """Look again, with the lock: the database looked before it had it, and who had the image until then has leased or
+    answered it by now."""
+    overlap = session.project.overlap
+    return bool(_open_ones(session.project_id, session.user_id, overlap, overlap > 1, image.pk))
+
+
+@compiled
+def _open_ones(project: int, user: int, overlap: int, several: bool, image: int) -> QuerySet[Image, int]:
+    return open_to(project, user, overlap, several).filter(pk=image).values_list("pk", flat=True)
 
 
 def free_slot(image: Image) -> int:

@@ -175,7 +175,7 @@ def _ranking_after(project: int, image_id: int, key: str) -> QuerySet[Ranking]:
 
 
 def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate]:
-    ranking = Ranking.objects.filter(project=project, image=None).first()
+    ranking = first(_ranking_now(project.pk))
     if ranking is None:
         return
     knows_it = follows is None or contains(ranking.known_ids, follows.pk)
@@ -188,6 +188,11 @@ def _present(project: Project, follows: Annotation | None) -> Iterator[Candidate
         yield from (
             Candidate(image_id=pk, strategy=ranking.strategy, probability=probability, **given) for pk in behind
         )
+
+
+@compiled
+def _ranking_now(project: int) -> QuerySet[Ranking]:
+    return Ranking.objects.filter(project=project, image=None)[:1]
 
 
 def _not_alike_first(project: Project, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -236,11 +241,11 @@ def _probability(project: Project, ranking: Ranking) -> float:
 def _cold_start(session: AnnotationSession, *, trained: bool, tries: int) -> Iterator[Candidate]:
     project = session.project
     kind = Query.Kind.FALLBACK if trained else Query.Kind.COLD_START
-    present = Ranking.objects.filter(project=project, image=None).first()
+    present = first(_ranking_now(project.pk))
     entries = present.answers.get("cold_start", []) if present else []
     predictions = {entry["image"]: entry["prediction"] for entry in entries}
-    first = present.answers.get("cold_from", 0) if present else 0  # before that place all have labels
-    waiting = ColdStart.objects.filter(project=project, position__gte=first, image__in=unheld_images(session))
+    begin = present.answers.get("cold_from", 0) if present else 0  # before that place all have labels
+    waiting = ColdStart.objects.filter(project=project, position__gte=begin, image__in=unheld_images(session))
     for row in waiting.order_by("position")[:tries]:
         yield Candidate(
             image_id=row.image_id,

@@ -99,23 +99,33 @@ def test_one_correction_sent_twice_at_once_is_made_once(pool, bob, monkeypatch):
     assert Annotation.objects.count() == 2
 
 
-def test_with_overlap_an_image_that_filled_up_between_the_look_and_the_lock_is_not_leased(
-    pool, alice, bob, charlie, monkeypatch
-):
-    pool.overlap = 2
-    pool.save()
-    first = tab_of(alice, pool)[1].query.image
+def between_the_look_and_the_lock(monkeypatch, image, act):
+    """Have another request commit while the statement that takes this image sorts."""
     best = leasing._best
 
     def slowly(*given):
-        """What the statement does when another request commits while it sorts."""
         found = best(*given)
-        if found == [first] and not pool.queries.filter(session__user=bob).exists():
+        if found == [image]:
             monkeypatch.setattr(leasing, "_best", best)
-            at_once(lambda: Query.objects.create(**lease_of(bob, first)))
+            at_once(act)
         return found
 
     monkeypatch.setattr(leasing, "_best", slowly)
+
+
+def test_an_image_that_was_answered_from_a_reserve_meanwhile_is_not_leased(pool, bob, charlie, monkeypatch):
+    label_class = pool.classes.first()
+    first, second = pool.images.order_by("row")[:2]
+    answer = {"project": pool, "image": first, "user": bob, "kind": Annotation.Kind.LABEL, "label_class": label_class}
+    between_the_look_and_the_lock(monkeypatch, first, lambda: Annotation.objects.create(client_key=uuid4(), **answer))
+    assert tab_of(charlie, pool)[1].query.image == second
+
+
+def test_with_overlap_an_image_that_filled_up_meanwhile_is_not_leased(pool, alice, bob, charlie, monkeypatch):
+    pool.overlap = 2
+    pool.save()
+    first = tab_of(alice, pool)[1].query.image
+    between_the_look_and_the_lock(monkeypatch, first, lambda: Query.objects.create(**lease_of(bob, first)))
     assert tab_of(charlie, pool)[1].query.image != first
     assert Query.objects.filter(image=first, state=Query.State.LEASED).count() == 2
 

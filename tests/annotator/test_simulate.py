@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from PIL import Image as Picture
 
@@ -39,6 +40,7 @@ def test_it_writes_the_curves_as_json_and_as_a_picture(labelled, tmp_path):
     words = run(tmp_path / "new")
     report = json.loads((tmp_path / "new" / "simulation.json").read_text())
     assert set(report["strategies"]) == {"lookahead-linear", "random"}
+    assert report["network"] == "the small network, from scratch, on images of 32 pixels"
     assert len(report["runs"]) == 4
     assert all(len(set(run["rows"])) == 24 for run in report["runs"])
     assert 0 <= report["strategies"]["random"]["auc"] <= 1
@@ -108,6 +110,12 @@ def test_a_folder_that_cannot_be_written_is_named(labelled, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(CommandError, match=r"The results cannot be written: .*taken"):
         run(tmp_path / "taken")
+
+
+def test_a_picture_that_is_gone_is_not_taken_for_a_folder_that_cannot_be_written(labelled, tmp_path):
+    (Path(settings.MEDIA_ROOT) / labelled.images.first().file).unlink()
+    with pytest.raises(CommandError, match=r"^(?!.*written).*no such file"):
+        run(tmp_path)
 
 
 def test_labels_of_one_class_cannot_be_learned_from(digit_project, tmp_path):

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from annotator.actions import leasing
 from annotator.models import Annotation, Image, Ranking
-from annotator.models.places import Place
+from annotator.models.places import IsListed, Place, written
 from tests.annotator.labelling_steps import entry, label, make_live, tab_of
 
 pytestmark = pytest.mark.django_db
@@ -17,11 +17,13 @@ pytestmark = pytest.mark.django_db
 def test_rows_come_in_the_order_of_a_list(make_project):
     images = list(make_project("pool", images=12).images.order_by("row"))
     listed = [images[place].pk for place in (7, 0, 11, 3, 1)]
-    ordered = Image.objects.filter(pk__in=listed).order_by(Place("pk", listed))
+    ordered = Image.objects.filter(pk__in=listed).order_by(Place("pk", written(listed)))
     assert list(ordered.values_list("pk", flat=True)) == listed
-    place = dict(Image.objects.values_list("pk", Place("pk", listed)))
+    place = dict(Image.objects.values_list("pk", Place("pk", written(listed))))
     assert {pk for pk, where in place.items() if where} == set(listed)
-    assert not any(Image.objects.values_list(Place("pk", []), flat=True))
+    assert not any(Image.objects.values_list(Place("pk", written([])), flat=True))
+    assert set(Image.objects.filter(IsListed("pk", written(listed)))) == set(ordered)
+    assert not Image.objects.filter(IsListed("pk", written([])))
 
 
 def given_out(project, user, count, *, left=()):

@@ -20,6 +20,11 @@ from annotator.learner.simulating import (
 )
 from annotator.management.progress_bar import Bar
 from annotator.models import Project
+from annotator.queries.comparisons import network_words
+
+
+class NotWrittenError(Exception):
+    """The results of a simulation could not be written."""
 
 
 class Command(BaseCommand):
@@ -51,8 +56,8 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("Stopped. The same command goes on where it was.", returncode=130) from None
         except OSError as error:
-            raise CommandError(f"The results cannot be written: {error}.") from error
-        except (SimulationError, NoClassesError, TooFewLabelsError, *NETWORK_ERRORS) as error:
+            raise CommandError(f"A file cannot be read or kept: {error}.") from error
+        except (SimulationError, NotWrittenError, NoClassesError, TooFewLabelsError, *NETWORK_ERRORS) as error:
             raise CommandError(f"{error}.") from error
 
     def simulate(self, project: Project, arguments: argparse.Namespace) -> None:
@@ -70,7 +75,10 @@ class Command(BaseCommand):
         self.write(project, plan, curves, arguments.out)
 
     def run(self, project: Project, pool: LabelledPool, plan: Plan, out: Path, bar: Bar) -> list[Curve]:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotWrittenError(f"The results cannot be written: {error}") from error
         partial = out / "simulation.partial.json"
         settings = settings_of(project, pool, plan)
         return compare(
@@ -86,10 +94,11 @@ class Command(BaseCommand):
 
     def write(self, project: Project, plan: Plan, curves: list[Curve], out: Path) -> None:
         results = summarise(curves)
-        report = {"project": project.slug, "labels": plan.labels, "held_out": plan.held_out, "strategies": results}
+        report = {"project": project.slug, "network": network_words(project), "labels": plan.labels}
+        report |= {"held_out": plan.held_out, "strategies": results}
         report["runs"] = to_json(curves)
         write_whole(out / "simulation.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-        (out / "simulation.png").write_bytes(learning_curves_png(results, title=project.name))
+        write_whole(out / "simulation.png", learning_curves_png(results, title=project.name))
         (out / "simulation.partial.json").unlink(missing_ok=True)
         self.stdout.write(table(results))
         self.stdout.write(f"Written: {out / 'simulation.json'} and {out / 'simulation.png'}")
@@ -119,8 +128,11 @@ def read_partial(path: Path, settings: dict[str, Any]) -> list[Curve]:
     return from_json(kept.get("runs"))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Whole or not at all."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Whole or not at all. Raises NotWrittenError."""
     written = path.with_name(path.name + ".part")
-    written.write_text(text)
-    written.replace(path)
+    try:
+        written.write_bytes(content.encode() if isinstance(content, str) else content)
+        written.replace(path)
+    except OSError as error:
+        raise NotWrittenError(f"The results cannot be written: {error}") from error
