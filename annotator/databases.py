@@ -38,6 +38,9 @@ def _sqlite() -> dict[str, Any]:
 
 
 def _postgresql(given: dict[str, Any]) -> dict[str, Any]:
-    # A server that is gone is noticed in seconds, and a connection that it dropped is made again.
-    options = {"connect_timeout": 5, **given}
+    # A server that is gone is noticed in seconds, and a connection that it dropped is made again. The same statements
+    # come again and again: the server keeps their plans.
+    options = {"connect_timeout": 5, "server_side_binding": True, "prepare_threshold": 4, **given}
+    if str(options["prepare_threshold"]).lower() == "none":
+        options["prepare_threshold"] = None
     return {"OPTIONS": options, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
