@@ -82,6 +82,7 @@ def make_project(images: int, labels: int) -> Any:
     from django.contrib.auth.models import User
 
     from annotator.actions.projects import ClassSpec, create_project
+    from annotator.jobs import note_new_rows
     from annotator.models import Annotation, Image, LabelClass, Linearization, NetworkVersion, Ranking
 
     admin, _ = User.objects.get_or_create(username="admin")
@@ -112,6 +113,7 @@ def make_project(images: int, labels: int) -> Any:
     Ranking.objects.create(
         project=project, image=None, linearization=live, strategy="lookahead", answers={"now": entries}
     )
+    note_new_rows(Image, Annotation)  # as an import does
     return project
 
 
