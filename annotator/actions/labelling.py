@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from annotator.actions import finishing, leasing, reserving
+from annotator.actions.deadlocks import again_after_deadlock
 from annotator.actions.labels import (
     Label,
     LabellingError,
@@ -76,16 +77,21 @@ class _AlreadyAnsweredError(Exception):
     pass
 
 
-def record_annotation(*, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID) -> Card:
+def record_annotation(
+    *, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID, newest: int | None = None
+) -> Card:
     """Record an answer and return the next card.
 
     The same client key again returns the tab's present card and changes nothing. Raises PayloadMismatchError when that
     key came with another answer, UnknownClassError, WrongKindError, WrongNumberError, UnknownQueryError, and
     QueryClosedError (with the present card) when the query was answered before. An answer whose lease has ended, or to
-    an image of the reserve that somebody else has or had meanwhile, is kept as an extra opinion, marked late.
+    an image of the reserve that somebody else has or had meanwhile, is kept as an extra opinion, marked late. A page
+    that has this annotator's last answers up to `newest`, and no other has come since, is given this one alone.
     """
     try:
-        following, answered = _record_at_last(session=session, query_id=query_id, answer=answer, client_key=client_key)
+        following, answered = _record_at_last(
+            session=session, query_id=query_id, answer=answer, client_key=client_key, newest=newest
+        )
     except _AlreadyAnsweredError:
         card = leasing.current_card(session=session)
         raise QueryClosedError("This image was answered already: here is the next one.", card) from None
@@ -104,17 +110,19 @@ def _record_at_last(**given: Any) -> tuple[Query | None, Annotation | None]:
     return _record(**given)
 
 
+@again_after_deadlock
 @transaction.atomic
 def _record(
-    *, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID
+    *, session: AnnotationSession, query_id: UUID, answer: Answer, client_key: UUID, newest: int | None
 ) -> tuple[Query | None, Annotation | None]:
-    """Return the tab's next card, and the answer, None where it was recorded before."""
+    """Return the tab's next card, and the answer where it is the one that comes after `newest`."""
     label = find_label(session.project, answer)
     earlier = labelling.annotation_by_key(user=session.user, client_key=client_key)
     if earlier is not None:
         if earlier.query_id != query_id or not says_the_same(earlier, answer, label):
             raise PayloadMismatchError(f"The client key {client_key} was used before, with another answer.")
         return leasing.current_query(session=session), None
+    comes_after = newest is not None and newest == labelling.newest_answer(session)
     query, late = _close_query(session, query_id)
     answer = replace(answer, seconds=_seconds(query, answer))
     annotation = _insert(session, query, answer, label, late=late, client_key=client_key)
@@ -123,7 +131,8 @@ def _record(
     if late or query.kind == Query.Kind.RESERVE:  # this tab may have another on lease, another tab this one
         leasing.release_own(user=session.user, image_ids=[query.image_id])
         present = labelling.live_query(session)
-    return present or leasing.take_next(session=session, follows=annotation), annotation
+    following = present or leasing.take_next(session=session, follows=annotation)
+    return following, annotation if comes_after else None
 
 
 def record_alone(*, session: AnnotationSession, query: Query, answer: Answer, client_key: UUID) -> Annotation:
@@ -202,6 +211,7 @@ def undo(*, session: AnnotationSession, client_key: UUID) -> Card:
     return build_card(session, following)
 
 
+@again_after_deadlock
 @transaction.atomic
 def _undo(*, session: AnnotationSession, client_key: UUID) -> Query | None:
     if labelling.annotation_by_key(user=session.user, client_key=client_key) is not None:
@@ -268,6 +278,7 @@ def correct(*, user: User, annotation_id: int, project: Project, answer: Answer,
         return _correct(client_key=client_key, **values)
 
 
+@again_after_deadlock
 @transaction.atomic
 def _correct(**given: Any) -> Annotation:
     corrected = correct_alone(**given)

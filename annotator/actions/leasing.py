@@ -16,6 +16,7 @@ from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from annotator.actions import finishing
+from annotator.actions.deadlocks import again_after_deadlock
 from annotator.actions.sending import send_task
 from annotator.models import (
     Annotation,
@@ -56,6 +57,7 @@ def current_card(*, session: AnnotationSession) -> Card:
     return build_card(session, current_query(session=session))
 
 
+@again_after_deadlock
 @transaction.atomic
 def current_query(*, session: AnnotationSession) -> Query | None:
     """Return the tab's live lease, renewed, or lease the next image; None when there is none to be had."""
@@ -70,6 +72,7 @@ def current_query(*, session: AnnotationSession) -> Query | None:
     return leased
 
 
+@again_after_deadlock
 @transaction.atomic
 def renew(*, session: AnnotationSession) -> bool:
     """Prolong the tab's lease; False when it has none any more."""
@@ -79,6 +82,7 @@ def renew(*, session: AnnotationSession) -> bool:
     return leases.update(lease_until=now + timedelta(seconds=settings.LEASE_SECONDS)) == 1
 
 
+@again_after_deadlock
 @transaction.atomic
 def shorten(*, session: AnnotationSession) -> None:
     """Let the lease and the reserve of a tab that was left end soon; a reload within that time keeps the card."""

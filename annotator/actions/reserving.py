@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from annotator.actions import leasing
+from annotator.actions.deadlocks import again_after_deadlock
 from annotator.models import Annotation, AnnotationSession, Image, Linearization, Project, Query
 from annotator.queries import labelling, reserve
 from annotator.queries.candidates import Candidate
@@ -32,6 +33,7 @@ REASONS = [
 KEPT_FOR = timedelta(hours=1)
 
 
+@again_after_deadlock
 @transaction.atomic
 def refill(*, session: AnnotationSession, others: int | None = None) -> list[Query]:
     """Hold for the tab the images that would come next, for as long as a lease lasts, and hand back the rest.

@@ -67,6 +67,12 @@ class CorrectionForm(forms.Form):
 
 class AnswerForm(CorrectionForm):
     query = forms.UUIDField()
+    newest = forms.CharField(required=False)  # the last answer that the page has
+
+    def clean_newest(self) -> int | None:
+        """No answer is refused for this."""
+        text = self.cleaned_data["newest"]
+        return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 class UndoForm(forms.Form):

@@ -24,6 +24,7 @@ from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Expression, Model, QuerySet
+from django.db.transaction import TransactionManagementError
 
 Given = ParamSpec("Given")
 Row = TypeVar("Row")
@@ -49,10 +50,14 @@ class _Statement:
         self.rows = rows
         self.compiler = rows.query.get_compiler(connection=connection)
         self.sql, params = self.compiler.as_sql()
+        self.compiler.connection = None  # of this thread: it would outlive it
+        self.locks = rows.query.select_for_update
         self.params = list(params)
         self.places = [(at, param.place) for at, param in enumerate(params) if isinstance(param, Parameter)]
 
     def run(self, values: list[Any], connection: Any) -> list[Any]:
+        if self.locks and connection.features.has_select_for_update and connection.get_autocommit():
+            raise TransactionManagementError("Rows cannot be locked outside of a transaction")
         params = self.params.copy()
         for at, place in self.places:
             params[at] = values[place]
@@ -67,7 +72,8 @@ def compiled(build: Callable[Given, QuerySet[Any, Row]]) -> Callable[Given, list
     """Return a function of the same arguments, which must be given by place, that returns the queryset's rows.
 
     Arguments are whole numbers of 64 bits, text, UUIDs, dates, None, bools, and lists of these that are not empty
-    (Django writes no statement for "one of none"). Raises TypeError for an argument that is given by name.
+    (Django writes no statement for "one of none"). Raises TypeError for an argument that is given by name, and
+    TransactionManagementError where rows would be locked outside of a transaction.
     """
     statements: dict[tuple[str, Shape], _Statement] = {}
 

@@ -142,7 +142,7 @@ class Card:
 def build_card(session: AnnotationSession, query: Query | None, *, answered: Annotation | None = None) -> Card:
     """Gather everything the page shows for this card; a fixed number of statements whatever the size of the pool.
 
-    After an answer, `answered`, its page has the answers before it already.
+    After an answer, `answered`, whose page has the answers before it already, that one is all of the last answers.
     """
     live = query.linearization if query else labelling.choosing_linearization(session)
     batch = batch_card(session, query)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from annotator.models import Annotation, AuditDraw, Linearization, Project
+from annotator.models.places import IsListed, written
 from annotator.models.scale import Scale
 from annotator.queries import labelling
 
@@ -57,7 +58,7 @@ def audit_pairs(project: Project) -> list[AuditPair]:
     """Return every audited image that has a number now, in the order of the answers."""
     draws = AuditDraw.objects.filter(project=project, used_at__isnull=False, query__isnull=False)
     predicted = {draw.image_id: draw.prediction for draw in draws.order_by("pk")}
-    labels = labelling.current_labels(project).filter(image_id__in=list(predicted), value__isnull=False)
+    labels = labelling.current_labels(project).filter(IsListed("image_id", written(predicted)), value__isnull=False)
     first: dict[int, Annotation] = {}
     for annotation in labels.order_by("pk"):
         first.setdefault(annotation.image_id, annotation)

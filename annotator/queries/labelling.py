@@ -140,6 +140,22 @@ def last_answer(*, user: User, project: Project) -> Annotation | None:
     return current_annotations(project).filter(user=user).order_by("-id").first()
 
 
+def newest_answer(session: AnnotationSession) -> int | None:
+    """Return the number of the annotator's newest answer in the project that still stands."""
+    return first(_newest(session.project_id, session.user_id))
+
+
+@compiled
+def _newest(project: int, user: int) -> QuerySet[Annotation, int]:
+    return _current_annotations(project).filter(user=user).order_by("-id").values_list("pk", flat=True)[:1]
+
+
+def standing_answer(session: AnnotationSession, annotation_id: int) -> Annotation | None:
+    """Return an answer of the annotator's in the project, while it stands."""
+    mine = current_annotations(session.project).filter(user=session.user, pk=annotation_id)
+    return mine.select_related("image", "label_class").first()
+
+
 def annotation_by_key(*, user: User, client_key: UUID) -> Annotation | None:
     return first(_by_key(user.pk, client_key))
 

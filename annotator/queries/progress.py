@@ -12,6 +12,7 @@ from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
 from annotator.models import Annotation, AuditDraw, Job, LabelClass, NetworkVersion, Project, Query
+from annotator.models.places import IsListed, written
 from annotator.queries import errors, fidelity, labelling, outlook
 
 AUDIT_WINDOW = 100
@@ -51,7 +52,9 @@ def audit_answers(project: Project) -> list[AuditAnswer]:
     """Return every audited image that has a label now, in the order of the answers."""
     draws = AuditDraw.objects.filter(project=project, used_at__isnull=False, query__isnull=False)
     predicted = {draw.image_id: draw for draw in draws.order_by("pk")}
-    labels = labelling.current_labels(project).filter(image_id__in=list(predicted)).select_related("label_class")
+    labels = (
+        labelling.current_labels(project).filter(IsListed("image_id", written(predicted))).select_related("label_class")
+    )
     first: dict[int, Annotation] = {}
     for annotation in labels.order_by("pk"):
         first.setdefault(annotation.image_id, annotation)

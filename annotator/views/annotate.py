@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import reswap, retarget
 
 from annotator import access, metrics
 from annotator.actions import labelling, leasing
@@ -56,6 +57,7 @@ def annotate_answer(request: HttpRequest, slug: str, session_id: UUID) -> HttpRe
             query_id=form.cleaned_data["query"],
             answer=form.as_answer(),
             client_key=form.cleaned_data["client_key"],
+            newest=form.cleaned_data["newest"],
         )
     except QueryClosedError as error:
         return show(request, error.card, message=str(error), status=CONFLICT)
@@ -106,9 +108,10 @@ def annotate_correct(request: HttpRequest, slug: str, session_id: UUID, annotati
 def ask_for_correction(request: HttpRequest, session: AnnotationSession, annotation_id: int) -> HttpResponse:
     """Show the form for one of the last answers, or say that it does not stand any more."""
     card = leasing.current_card(session=session)
-    correction = next((annotation for annotation in card.recent if annotation.pk == annotation_id), None)
+    correction = queries.standing_answer(session, annotation_id)
     if correction is None:
-        return show(request, card, message="This answer was corrected or taken back meanwhile.", status=CONFLICT)
+        words = "This answer was corrected or taken back meanwhile."
+        return reswap(retarget(show(request, card, message=words, status=CONFLICT), "#card"), "outerHTML")
     return show(request, card, correction=correction)
 
 

@@ -80,6 +80,7 @@
   document.addEventListener("htmx:configRequest", (event) => {
     if (event.target.id !== "answer-form") return;
     event.detail.parameters.seconds = ((performance.now() - shownAt) / 1000).toFixed(3);
+    event.detail.parameters.newest = document.querySelector("#answers [data-answer]")?.dataset.answer ?? "";
   }, true); // before the answer is written down
   page.addEventListener("foresight:card", () => {
     begin();

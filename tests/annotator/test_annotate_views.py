@@ -64,22 +64,53 @@ def test_an_answer_by_htmx_brings_the_next_card_with_progress_history_and_status
     assert str(tab.query.pk) in page
     assert tab.query != before
     assert re.search(r'id="progress" hx-swap-oob="true"', page)
-    assert re.search(r'hx-swap-oob="afterbegin:#answers"', page)
+    assert re.search(r'id="history"[^>]*hx-swap-oob="true"', page)
     assert "Labelled bird. Image 2." in page
     assert Annotation.objects.get().label_class.name == "bird"
 
 
-def test_an_answer_brings_itself_to_the_last_answers_and_one_that_comes_again_all_of_them(tab):
-    item = re.compile(r'class="history-item" href="[^"]*/correct/(\d+)/"')
-    tab.answer()
+ITEM = re.compile(r'class="history-item" href="[^"]*/correct/(\d+)/"')
+
+
+def items(reply):
+    """The last answers that a reply has, and whether they are all, or what the page has one more of."""
+    page = reply.content.decode()
+    whole, more = (bool(re.search(f'hx-swap-oob="{how}"', page)) for how in ("true", "afterbegin:#answers"))
+    assert bool(re.search(r'id="history"[^>]*hx-swap-oob="true"', page)) != more
+    assert whole
+    return [int(pk) for pk in ITEM.findall(page)], more
+
+
+def test_an_answer_brings_itself_alone_to_a_page_that_has_the_one_before(make_project, as_user, bob):
+    tab = Tab(as_user(bob), make_project("pool", images=12).slug)
+    assert items(tab.answer()) == ([Annotation.objects.get().pk], False)
+    first = Annotation.objects.get().pk
     query, key = tab.query.pk, uuid4()
-    once = tab.answer("label:0", query=query, key=key).content.decode()
-    again = tab.answer("label:0", query=query, key=key).content.decode()
-    first, second = Annotation.objects.order_by("id").values_list("pk", flat=True)
-    assert [int(pk) for pk in item.findall(once)] == [second]
-    assert [int(pk) for pk in item.findall(again)] == [second, first]
-    assert re.search(r'id="history"[^>]*hx-swap-oob="true"', again)
-    assert 'hx-swap-oob="afterbegin' not in again
+    once = tab.answer("label:0", query=query, key=key, newest=first)
+    second = Annotation.objects.latest("id").pk
+    assert items(once) == ([second], True)
+    again = tab.answer("label:0", query=query, key=key, newest=first)
+    assert items(again) == ([second, first], False)
+    assert items(tab.answer(newest=first))[1] is False, "another answer came between: the page lacks it"
+    for nonsense in ("0", "-1", "none", "9" * 40, "²"):
+        assert items(tab.answer(newest=nonsense))[1] is False
+
+
+def test_an_answer_older_than_the_last_twenty_can_be_corrected_while_it_stands(make_project, as_user, bob):
+    """Another tab's answers push it out of the newest; it is on this page still."""
+    other = Tab(as_user(bob), make_project("pool", images=30).slug)
+    old = Annotation.objects.get(pk=items(other.answer())[0][0])
+    for _ in range(21):
+        other.answer()
+    asked = other.client.get(other.url("annotate-correct", old.pk), headers=HTMX)
+    assert asked.status_code == 200
+    assert 'class="card correction' in asked.content.decode()
+    Annotation.objects.create(
+        project=old.project, image=old.image, user=bob, kind="withdraw", client_key=uuid4(), supersedes=old
+    )
+    refused = other.client.get(other.url("annotate-correct", old.pk), headers=HTMX)
+    assert (refused.status_code, refused["HX-Retarget"], refused["HX-Reswap"]) == (409, "#card", "outerHTML")
+    assert "corrected or taken back meanwhile" in refused.content.decode()
 
 
 def test_a_plain_form_is_redirected_so_that_a_reload_sends_nothing_twice(tab):

@@ -5,8 +5,9 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 from django.utils.timezone import timedelta
 
@@ -130,3 +131,18 @@ def test_counts_are_a_row_or_none(make_project):
     project = make_project("pool", images=5)
     assert numbers_of(project.pk, 2) == [(3, 3)]
     assert numbers_of(project.pk, 5) == []
+
+
+@compiled
+def locked(project: int) -> QuerySet[Image]:
+    return Image.objects.filter(project=project).select_for_update()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(not connection.features.has_select_for_update, reason="SQLite locks no rows.")
+def test_rows_are_not_locked_outside_of_a_transaction_though_the_statement_was_kept(make_project):
+    project = make_project("pool", images=2)
+    with transaction.atomic():
+        assert len(locked(project.pk)) == 2
+    with pytest.raises(TransactionManagementError):
+        locked(project.pk)

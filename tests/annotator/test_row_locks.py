@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.utils import timezone
+from psycopg.errors import DeadlockDetected
 
 from annotator.actions import labelling, leasing
+from annotator.actions.deadlocks import TRIES, again_after_deadlock
 from annotator.learner import audit
-from annotator.models import Annotation, AuditDraw, Query
+from annotator.models import Annotation, AuditDraw, Image, Query
 from annotator.models.answer import Answer
 from tests.annotator.labelling_steps import in_order, label, make_live, run_out, tab_of
 
@@ -119,6 +121,41 @@ def test_an_image_that_was_answered_from_a_reserve_meanwhile_is_not_leased(pool,
     answer = {"project": pool, "image": first, "user": bob, "kind": Annotation.Kind.LABEL, "label_class": label_class}
     between_the_look_and_the_lock(monkeypatch, first, lambda: Annotation.objects.create(client_key=uuid4(), **answer))
     assert tab_of(charlie, pool)[1].query.image == second
+
+
+def test_of_two_that_wait_for_each_other_one_is_done_again(pool):
+    first, second = pool.images.order_by("row").values_list("pk", flat=True)[:2]
+    both_have_one, begun = threading.Barrier(2), []
+
+    @again_after_deadlock
+    @transaction.atomic
+    def take_both(one, other):
+        Image.objects.select_for_update().get(pk=one)
+        begun.append(one)
+        if len(begun) <= 2:
+            both_have_one.wait(timeout=PATIENCE)
+        return Image.objects.filter(pk=other).update(source_name=f"{one} then {other}")
+
+    assert at_once(lambda: take_both(first, second), lambda: take_both(second, first)) == [1, 1]
+    assert len(begun) == 3
+    names = set(Image.objects.filter(pk__in=[first, second]).values_list("source_name", flat=True))
+    assert names == {f"{first} then {second}", f"{second} then {first}"}
+
+
+def test_inside_another_transaction_a_deadlock_is_not_for_the_inner_one_to_mend(pool):
+    tries = []
+
+    @again_after_deadlock
+    def fail():
+        tries.append(1)
+        raise OperationalError from DeadlockDetected()
+
+    with pytest.raises(OperationalError), transaction.atomic():
+        fail()
+    assert len(tries) == 1
+    with pytest.raises(OperationalError):
+        fail()
+    assert len(tries) == 1 + TRIES
 
 
 def test_with_overlap_an_image_that_filled_up_meanwhile_is_not_leased(pool, alice, bob, charlie, monkeypatch):

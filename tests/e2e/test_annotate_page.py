@@ -240,6 +240,8 @@ def test_coming_back_to_the_window_while_an_answer_is_under_way_sends_nothing_tw
     expect(page.locator("#save-state")).to_have_text("Saving…")
     page.evaluate("window.dispatchEvent(new Event('focus'))")
     page.wait_for_timeout(300)
+    while not held:
+        page.wait_for_timeout(50)
     held[0].continue_()
     expect(page.locator("#card")).not_to_have_attribute("data-query", query)
     following = query_of(page)
