@@ -122,7 +122,7 @@ def _record(
         if earlier.query_id != query_id or not says_the_same(earlier, answer, label):
             raise PayloadMismatchError(f"The client key {client_key} was used before, with another answer.")
         return leasing.current_query(session=session), None
-    comes_after = newest is not None and newest == labelling.newest_answer(session)
+    comes_after = newest is not None and _is_newest(session, newest)
     query, late = _close_query(session, query_id)
     answer = replace(answer, seconds=_seconds(query, answer))
     annotation = _insert(session, query, answer, label, late=late, client_key=client_key)
@@ -133,6 +133,11 @@ def _record(
         present = labelling.live_query(session)
     following = present or leasing.take_next(session=session, follows=annotation)
     return following, annotation if comes_after else None
+
+
+def _is_newest(session: AnnotationSession, annotation_id: int) -> bool:
+    last = labelling.last_answer(user=session.user, project=session.project)
+    return last is not None and last.pk == annotation_id
 
 
 def record_alone(*, session: AnnotationSession, query: Query, answer: Answer, client_key: UUID) -> Annotation:

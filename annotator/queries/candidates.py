@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import User
 from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -305,14 +304,9 @@ def _held(session: AnnotationSession) -> Iterator[Candidate]:
         )
 
 
-def open_images(project: Project, user: User) -> QuerySet[Image]:
-    """Return the images that may be handed to this annotator: not answered by them, not in another tab of theirs, and
-    with a free overlap slot."""
-    return open_to(project.pk, user.pk, project.overlap, project.overlap > 1)
-
-
 def open_to(project: int, user: int, overlap: int, several: bool) -> QuerySet[Image]:
-    """Return `open_images` by number; `several` says whether the overlap is more than one."""
+    """Return the images that may be handed to this annotator: not answered by them, not in another tab of theirs, and
+    with a free overlap slot. `several`: whether the overlap is more than one."""
     standing = Annotation.objects.filter(image_id=OuterRef("pk"), superseded_by=None)
     mine = standing.filter(user=user).exclude(kind=Annotation.Kind.WITHDRAW)
     labels = standing.filter(kind=Annotation.Kind.LABEL)

@@ -137,17 +137,12 @@ def choosing_linearization(session: AnnotationSession) -> Linearization | None:
 
 def last_answer(*, user: User, project: Project) -> Annotation | None:
     """Return the annotator's newest answer in the project that still stands."""
-    return current_annotations(project).filter(user=user).order_by("-id").first()
-
-
-def newest_answer(session: AnnotationSession) -> int | None:
-    """Return the number of the annotator's newest answer in the project that still stands."""
-    return first(_newest(session.project_id, session.user_id))
+    return first(_newest(project.pk, user.pk))
 
 
 @compiled
-def _newest(project: int, user: int) -> QuerySet[Annotation, int]:
-    return _current_annotations(project).filter(user=user).order_by("-id").values_list("pk", flat=True)[:1]
+def _newest(project: int, user: int) -> QuerySet[Annotation]:
+    return _current_annotations(project).filter(user=user).order_by("-id")[:1]
 
 
 def standing_answer(session: AnnotationSession, annotation_id: int) -> Annotation | None:
