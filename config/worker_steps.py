@@ -1,5 +1,6 @@
 """What a worker does beside its tasks: keep to its threads, say that it is alive, and, a learner, make its passes."""
 
+import gc
 import logging
 import os
 import threading
@@ -117,6 +118,9 @@ class Passes(bootsteps.StartStopStep):
         queues.select_add(queues.new_missing(this_worker()))
         self.renewal = Repeater(renew, seconds=RENEWAL_SECONDS, name="ownership")
         self.renewal.start()
+        # What is loaded by now stays: a ranking makes thousands of small lists, which have all of it looked at again.
+        gc.collect()
+        gc.freeze()
         self.obj = start_loop()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002

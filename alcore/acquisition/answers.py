@@ -34,11 +34,11 @@ class AnswerMeans:
     @cached_property
     def _tops(self) -> list[tuple[Tensor, Tensor]]:
         """The three largest of each row of b and their classes, the lower class first among equals."""
-        left, tops = self.base.clone(), []
+        left, tops = self._columns.clone(), []
         for _ in range(3):
-            values, classes = left.max(1)
+            values, classes = left.max(0)
             tops.append((values, classes))
-            left.scatter_(1, classes[:, None], -torch.inf)
+            left.scatter_(0, classes[None], -torch.inf)
         return tops
 
     def top_two(self, answer: int | None) -> tuple[Tensor, Tensor, Tensor]:  # (N,), (N,), (N,)
@@ -69,6 +69,16 @@ class AnswerMeans:
             return torch.zeros_like(self._squares)
         largest = self.base.amax(1) if answer is None else self.top_two(answer)[0]
         return (1 - 2 * largest + self.square_norms(answer)).clamp_min_(0).sqrt_()
+
+    def surprise_norms_by_class(self) -> Tensor:  # (K, N)
+        """surprise_norms(c) of every class c at once."""
+        if self.gain is None or self.classes == 1:
+            return self.surprise_norms(None).expand(self.classes, -1)
+        (first, label), (second, _), _ = self._tops
+        own = label == torch.arange(self.classes, device=label.device)[:, None]
+        largest = torch.maximum(self._columns + self.gain, torch.where(own, second, first))
+        squares = self._squares + self.gain * (2 * self._columns + self.gain)
+        return (1 - 2 * largest + squares).clamp_min_(0).sqrt_()
 
     def of(self, answer: int | None, rows: Tensor) -> Tensor:  # (b,) -> (b, K)
         """The mean of some images after the answer."""

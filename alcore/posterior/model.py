@@ -225,6 +225,8 @@ class Posterior(ABC):
         Raises RidgeError, SingularKernelError; the posterior is then as it was.
         """
         before, self.ridge = self.ridge, self._allowed_ridge(ridge)
+        if not self.votes:  # C is K then, whatever the ridge
+            return
         try:
             self.refactor_()
         except SingularKernelError:

@@ -138,7 +138,7 @@ def _held(project: Project, claim: Claim) -> ProjectState | None:
     except UNUSABLE as error:
         _linearize_again(project, claim, linearization, error)
         return None
-    fresh.ridge_chosen_at = len(fresh.posterior.votes)
+    fresh.ridge_chosen_at = len(fresh.votes)
     return fresh
 
 
@@ -176,8 +176,9 @@ def _swap(project: Project, claim: Claim, waiting: Linearization) -> ProjectStat
     make_room(waiting)
     try:
         fresh = open_state(waiting, claim=claim)
-        conditioning.read_everything(fresh, project)
-        regularizing.choose_ridge_anew(fresh, force=True)
+        conditioning.look_up(fresh, project)
+        regularizing.choose_ridge_anew(fresh, force=True)  # before the labels are in, another ridge costs nothing
+        conditioning.bring_to(fresh, set(fresh.votes))
     except UNUSABLE as error:
         _linearize_again(project, claim, waiting, error)
         return None
@@ -187,11 +188,10 @@ def _swap(project: Project, claim: Claim, waiting: Linearization) -> ProjectStat
     outlook.foresee(fresh, project)
     ordering.settle(fresh, project)
     prepared = ranking.prepare_all(fresh, project, ranking.wanted(fresh, project, leases))
-    present = ranking.prepare_present(fresh, project)
     _checkpoint(project, fresh)
-    _make_live(project, fresh, [*prepared, present])
+    _make_live(project, fresh, prepared)
     fresh.written = _fingerprint(project, fresh, leases)
-    fresh.prepared = {lease.image_id: fresh.written for lease in leases}
+    fresh.prepared = dict.fromkeys([None, *(lease.image_id for lease in leases)], fresh.written)
     return fresh
 
 
@@ -227,16 +227,17 @@ def _pass(project: Project, held: ProjectState, begin: float, seconds: float) ->
     if regularizing.choose_ridge_anew(held):
         held.prepared.clear()
         complete = _prepare_leases(project, held, leases, fingerprint, begin + seconds)
-    present = ranking.prepare_present(held, project)
+    present = [] if held.prepared.get(None) == fingerprint else [ranking.prepare_present(held, project)]
     if regularizing.measure(held):
         outlook.foresee(held, project)
     _store(project, held, present, begin)
+    held.prepared[None] = fingerprint
     held.written = fingerprint if complete else None
-    held.prepared = {image_id: held.prepared.get(image_id) for image_id in {lease.image_id for lease in leases}}
+    held.prepared = {image_id: held.prepared.get(image_id) for image_id in {None, *(one.image_id for one in leases)}}
     return leases
 
 
-def _store(project: Project, held: ProjectState, present: ranking.Prepared, begin: float) -> None:
+def _store(project: Project, held: ProjectState, present: list[ranking.Prepared], begin: float) -> None:
     """Write what a pass found, and now and then a checkpoint: the file first, then the row that says it counts."""
     fields = [*FOUND]
     old = held.linearization.posterior_file
@@ -246,7 +247,7 @@ def _store(project: Project, held: ProjectState, present: ranking.Prepared, begi
     spent = time.monotonic() - begin
     with owned(held.claim, memory_bytes=held.memory_bytes, passes=F("passes") + 1, pass_seconds=spent):
         _forget_rankings(project)
-        _write(project, held, [present])
+        _write(project, held, present)
         held.linearization.save(update_fields=fields)
     if old and old != held.linearization.posterior_file:
         resolve(old).unlink(missing_ok=True)
@@ -290,12 +291,15 @@ def _prepare_leases(
 def _prepare_crowd(
     project: Project, held: ProjectState, wanted: list[ranking.Wanted], fingerprint: object, until: float
 ) -> bool:
-    """So many at a time that they share their work and the first are soon written; see _prepare_leases."""
+    """So many at a time that they share their work and the first are soon written, the ranking as things stand with
+    them; see _prepare_leases."""
     for start in range(0, len(wanted), ranking.TOGETHER):
         several = wanted[start : start + ranking.TOGETHER]
         if all(one.again for one in several) and time.monotonic() > until:
             return False
-        _write_rankings(project, held, ranking.prepare_together(held, several), fingerprint)
+        present = held.prepared.get(None) != fingerprint
+        ready = ranking.prepare_together(held, project, several, present=present)
+        _write_rankings(project, held, ready, fingerprint)
     return True
 
 
@@ -304,7 +308,7 @@ def _write_rankings(project: Project, held: ProjectState, ready: list[ranking.Pr
     if ready:
         with owned(held.claim):
             ranking.write(project, held, ready, held.known_ranges())
-    held.prepared.update({one.image_id: fingerprint for one in ready if one.image_id is not None})
+    held.prepared.update({one.image_id: fingerprint for one in ready})
 
 
 def _mark(held: ProjectState, ready: list[ranking.Prepared]) -> None:

@@ -16,7 +16,13 @@ MANY_CHANGES = 32  # labels taken back in one pass; beyond, building anew is che
 
 
 def read_everything(state: ProjectState, project: Project) -> None:
-    """Compare every label, whatever was read before: the posterior is then what the database says.
+    """Compare every label, whatever was read before: the posterior is then what the database says."""
+    look_up(state, project)
+    bring_to(state, set(state.votes) | set(state.posterior.votes))
+
+
+def look_up(state: ProjectState, project: Project) -> None:
+    """Read every label, for `bring_to` to bring the posterior to them.
 
     The ids are read before the votes: a label that arrives in between is absorbed now and found unread next time, when
     there is nothing left to do for it. The other way round it would be lost.
@@ -27,7 +33,6 @@ def read_everything(state: ProjectState, project: Project) -> None:
     state.set_images(reading.image_ids(project, state.posterior.size))
     state.outside = {pk for pk, row in rows.items() if row >= state.posterior.size}
     state.votes = reading.current_votes(project)
-    bring_to(state, set(state.votes) | set(state.posterior.votes))
     state.known = ids
     state.foreign = reading.foreign_ids(project, above=min(ids, default=0))
 
@@ -95,6 +100,16 @@ def usable_keys(targets: Targets, votes: Iterable[Vote], posterior: Posterior) -
     """Return the keys of labels, those of classes that came after the linearisation left out."""
     usable = (vote for vote in votes if targets.is_usable(vote, outputs=posterior.classes))
     return [targets.key(vote, posterior.mean) for vote in usable]
+
+
+def usable_votes(state: ProjectState) -> dict[int, list[Key]]:
+    """Return the keys of the labels that the posterior takes in, by row: those that were read, in it already or not."""
+    keys = {
+        row: usable_keys(state.targets, votes, state.posterior)
+        for row, votes in state.votes.items()
+        if row < state.posterior.size
+    }
+    return {row: held for row, held in keys.items() if held}
 
 
 def _build_anew(state: ProjectState) -> None:

@@ -1,6 +1,6 @@
 """The rankings that are prepared: for each image out on a lease and every answer it may get, and as things stand."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 
 from alcore.acquisition.criteria import SCORES as CRITERIA
 from alcore.acquisition.criteria import rank_by_criterion_after_answers, rank_by_criterion_now
-from alcore.acquisition.crowd import rank_after_many
+from alcore.acquisition.crowd import Present, rank_after_many
 from alcore.acquisition.lookahead import AnswerRanking, Form, rank_after_answers, rank_now
 from alcore.acquisition.random import random_scores
 from alcore.acquisition.ranking import best_rows
@@ -101,10 +101,10 @@ def wanted(
 
 
 def prepare_all(state: ProjectState, project: Project, rankings: Sequence[Wanted]) -> list[Prepared]:
-    """Make all of these rankings, whatever it takes."""
+    """Make all of these rankings and the one as things stand, whatever it takes."""
     if is_shared(state, rankings):
-        return prepare_together(state, rankings)
-    return [prepare_after(state, project, one) for one in rankings]
+        return prepare_together(state, project, rankings, present=True)
+    return [*(prepare_after(state, project, one) for one in rankings), prepare_present(state, project)]
 
 
 def is_shared(state: ProjectState, rankings: Sequence[Wanted]) -> bool:
@@ -112,20 +112,32 @@ def is_shared(state: ProjectState, rankings: Sequence[Wanted]) -> bool:
     return len(rankings) > FEW and state.strategy in SHARED
 
 
-def prepare_together(state: ProjectState, rankings: Sequence[Wanted]) -> list[Prepared]:
-    """Rank what follows every answer to many images that are out: they share nearly all of the work."""
+def prepare_together(
+    state: ProjectState, project: Project, rankings: Sequence[Wanted], *, present: bool
+) -> list[Prepared]:
+    """Rank what follows every answer to many images that are out: they share nearly all of the work.
+
+    So does the ranking as things stand, where it is wanted: whoever answers before this pass has none older than it.
+    """
     answers: list[int | None] = [*range(state.posterior.classes), None]
     masks = {one.image.row: one.open_rows for one in rankings}
     top = max(one.top for one in rankings)
     if isinstance(state.targets, NumberTargets):
         after = numbers.rank_after_each(state, state.targets, masks, top=top)
-        return [Prepared(one.image.pk, after[one.image.row]) for one in rankings]
-    found = rank_after_many(state.posterior, list(masks), answers=answers, candidates=masks, top=top)
+        prepared = [Prepared(one.image.pk, after[one.image.row]) for one in rankings]
+        return [*prepared, prepare_present(state, project)] if present else prepared
+    wanted_now = Present(_open_now(state, project), PRESENT_TOP, PRESENT_REST) if present else None
+    found = rank_after_many(
+        state.posterior, list(masks), answers=answers, candidates=masks, top=top, present=wanted_now
+    )
+    of_all = _entries_of(state, [ranking for one in found.after.values() for ranking in one.values()])
     prepared = []
     for one in rankings:
-        entries = {answer: _entries(state, ranking) for answer, ranking in found[one.image.row].items()}
+        entries = {answer: next(of_all) for answer in found.after[one.image.row]}
         labels = {str(answer): entries[answer] for answer in answers if answer is not None}
         prepared.append(Prepared(one.image.pk, {**labels, "skip": entries[None], "flag": entries[None]}))
+    if found.now is not None:
+        prepared.append(_present(state, project, _entries(state, found.now), _ids(state, found.now.rest)))
     return prepared
 
 
@@ -146,18 +158,26 @@ def prepare_after(state: ProjectState, project: Project, ranking: Wanted) -> Pre
 
 def prepare_present(state: ProjectState, project: Project) -> Prepared:
     """Rank everything as things stand, for new tabs and for answers whose ranking is not ready."""
+    return _present(state, project, *_order_now(state, project))
+
+
+def _present(state: ProjectState, project: Project, now: list[Entry], behind: list[int]) -> Prepared:
     entries, cold_from = cold_start_entries(state, project)
-    now, behind = _order_now(state, project)
     return Prepared(None, {"now": now, "cold_start": entries}, behind, cold_from)
+
+
+def _open_now(state: ProjectState, project: Project) -> torch.Tensor:  # (N,) bool
+    open_rows = candidates(state, project)
+    if state.strategy == Project.Strategy.RANDOM:
+        return open_rows
+    return without_alike(open_rows, alike_to_pending(state), at_least=PRESENT_TOP)
 
 
 def _order_now(state: ProjectState, project: Project) -> tuple[list[Entry], list[int]]:
     """Return the best images with what is said of them, and the ids of those behind them."""
     if state.network_number == 0:
         return [], []
-    open_rows = candidates(state, project)
-    if state.strategy != Project.Strategy.RANDOM:
-        open_rows = without_alike(open_rows, alike_to_pending(state), at_least=PRESENT_TOP)
+    open_rows = _open_now(state, project)
     if state.strategy == Project.Strategy.RANDOM or state.order is not None:
         rows, scores = one_order(state, project, open_rows, count=PRESENT_TOP + PRESENT_REST, salt=-1)
         first = rows[:PRESENT_TOP]
@@ -264,21 +284,26 @@ def _uncertainty(state: ProjectState) -> Any:
 
 
 def _entries(state: ProjectState, ranking: AnswerRanking) -> list[Entry]:
-    if not ranking.entries:
-        return []
-    means = torch.stack([entry.prediction for entry in ranking.entries])
-    predictions = state.targets.predictions(means[:TOP])
-    predictions += state.targets.predictions(means[TOP:], count=LATER_PREDICTIONS)
-    return [
-        {
-            "image": state.image_ids[entry.row],
-            "score": entry.score,
-            "moved": entry.moved,
-            "flipped": entry.flipped,
-            "prediction": prediction,
-        }
-        for entry, prediction in zip(ranking.entries, predictions, strict=True)
-    ]
+    return next(_entries_of(state, [ranking]))
+
+
+def _entries_of(state: ProjectState, rankings: Sequence[AnswerRanking]) -> Iterator[list[Entry]]:
+    """Yield the entries of each ranking; what all of them predict is read from the tensors at once."""
+    first = [entry.prediction for ranking in rankings for entry in ranking.entries[:TOP]]
+    later = [entry.prediction for ranking in rankings for entry in ranking.entries[TOP:]]
+    of_first = iter(state.targets.predictions(torch.stack(first)) if first else [])
+    of_later = iter(state.targets.predictions(torch.stack(later), count=LATER_PREDICTIONS) if later else [])
+    for ranking in rankings:
+        yield [
+            {
+                "image": state.image_ids[entry.row],
+                "score": entry.score,
+                "moved": entry.moved,
+                "flipped": entry.flipped,
+                "prediction": next(of_first if place < TOP else of_later),
+            }
+            for place, entry in enumerate(ranking.entries)
+        ]
 
 
 def _one_order_after(

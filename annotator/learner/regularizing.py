@@ -2,16 +2,17 @@
 
 import torch
 
-from alcore.estimates import leave_one_out_accuracy, leave_one_out_error, mean_votes
+from alcore.estimates import leave_one_out_accuracy, leave_one_out_error
 from alcore.linearization import Linearization as Arrays
 from alcore.regularization import RidgeChoice, choose_ridge, choose_ridge_left_out
-from annotator.learner import reading
+from annotator.learner import conditioning, reading
 from annotator.learner.state import ProjectState
 from annotator.learner.targets import NumberTargets
 
-RIDGE_EVERY = 20
+RIDGE_EVERY = 20  # labels,
+RIDGE_SHARE = 20  # or one for so many there are: the more they are, the less is new and the longer it takes
 RIDGE_WINDOW = 1000  # labels a ridge is chosen on at most: a Cholesky factor for each value on the grid
-ACCURACY_EVERY = 10
+ACCURACY_EVERY, ACCURACY_SHARE = 10, 50  # in the same way
 
 
 def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
@@ -23,8 +24,9 @@ def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
     Never under the untrained network: there the best prediction is none at all (the largest ridge), and that choice
     would be carried over to the first network that has something to say.
     """
-    posterior, count = state.posterior, len(state.posterior.votes)
-    if count == 0 or state.network_number == 0 or not (force or abs(count - state.ridge_chosen_at) >= RIDGE_EVERY):
+    count = len(state.votes)
+    due = force or abs(count - state.ridge_chosen_at) >= max(RIDGE_EVERY, count // RIDGE_SHARE)
+    if count == 0 or state.network_number == 0 or not due:
         return False
     state.ridge_chosen_at = count
     if force and state.arrays.prior is not None:
@@ -32,7 +34,7 @@ def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
     choice = _choice(state)
     changed = choice.rho != state.linearization.relative_ridge
     if changed:
-        posterior.set_ridge_(choice.rho * state.mean_diagonal)
+        state.posterior.set_ridge_(choice.rho * state.mean_diagonal)
     state.linearization.relative_ridge = choice.rho
     state.linearization.ridge_label_ids = state.known_ranges()
     return changed
@@ -40,11 +42,15 @@ def choose_ridge_anew(state: ProjectState, *, force: bool = False) -> bool:
 
 def _choice(state: ProjectState) -> RidgeChoice:
     posterior, version = state.posterior, state.linearization.network_version
-    rows, trained = reading.answer_order(version, sorted(posterior.votes))
+    current = state.linearization.relative_ridge
+    labels = conditioning.usable_votes(state)
+    if not labels:
+        return RidgeChoice(current, {}, 0)
+    rows, trained = reading.answer_order(version, sorted(labels))
     skip = max(0, trained - max(0, len(rows) - RIDGE_WINDOW))
     rows = rows[-RIDGE_WINDOW:]
-    kernel, residuals = kernel_of(state.arrays, rows), mean_votes(posterior, rows) - posterior.initial[rows]
-    current = state.linearization.relative_ridge
+    targets = [torch.stack([state.targets.target(key, posterior.mean) for key in labels[row]]).mean(0) for row in rows]
+    kernel, residuals = kernel_of(state.arrays, rows), torch.stack(targets) - posterior.initial[rows]
     if state.arrays.prior is not None:
         return choose_ridge_left_out(kernel, residuals, mean_diagonal=state.mean_diagonal, current=current)
     return choose_ridge(kernel, residuals, mean_diagonal=state.mean_diagonal, skip=skip, current=current)
@@ -63,7 +69,7 @@ def measure(state: ProjectState, *, force: bool = False) -> bool:
     labels: then True."""
     count = len(state.posterior.votes)
     state.linearization.label_count = count
-    if not force and abs(count - state.measured_at) < ACCURACY_EVERY:
+    if not force and abs(count - state.measured_at) < max(ACCURACY_EVERY, count // ACCURACY_SHARE):
         return False
     state.measured_at = count
     if isinstance(state.targets, NumberTargets):

@@ -63,7 +63,8 @@ class ProjectState:
     strategy: str = ""  # in force: the project's, or one that serves until what that looks at is there
     order: "Order | None" = None  # of a strategy that has the same order for every answer
     written: object = None  # what all rankings were made of
-    prepared: dict[int, object] = field(default_factory=dict)  # what each image's ranking was made of
+    # What each image's ranking was made of, and the one as things stand (None).
+    prepared: dict[int | None, object] = field(default_factory=dict)
     listed: dict[int | None, set[int]] = field(default_factory=dict)  # the images in each ranking
 
     def set_images(self, image_ids: list[int | None]) -> None:

@@ -194,6 +194,21 @@ def test_another_ridge_is_a_posterior_made_with_it_pendings_kept(form, drawn, da
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(deadline=None, max_examples=30)
+@given(labelled_pools(), st.data())
+def test_a_ridge_chosen_before_the_labels_counts_for_them(form, drawn, data):
+    pool, labels = drawn
+    posterior = pool.posterior(form)
+    row = data.draw(st.integers(0, len(pool.outputs) - 1))
+    posterior.pend_(row)
+    posterior.set_ridge_(pool.ridge * 7)
+    posterior.cancel_(row)
+    absorb(posterior, labels)
+    posterior.pend_(row)
+    assert_agrees(posterior, Pool(pool.features, pool.outputs, pool.ridge * 7), labels, (row,), rtol=EXACT)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @settings(deadline=None, max_examples=20)
 @given(pools(min_images=2), st.integers(0, 2**31))
 def test_a_block_of_many_votes_on_few_images_is_rebuilt_and_right(form, pool, seed):

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from annotator import learner
 from annotator.actions import leasing
+from annotator.learner import ranking
 from annotator.learner.likeness import ALIKE
 from annotator.models import Membership, Query
 from annotator.queries import labelling as reads
@@ -122,6 +123,26 @@ def test_when_only_twins_are_left_they_are_given_out_all_the_same(pool_of_twins,
     assert rows_in(project, present(project).answers["now"]) == [61]
     session = leasing.open_session(user=project.created_by, project=project, device="")
     assert leasing.current_card(session=session).query.image.row == 61
+
+
+def test_in_a_crowd_the_ranking_as_things_stand_is_made_with_the_others_and_once(pool_of_twins, crowd, monkeypatch):
+    project = pool_of_twins
+    learner.absorb(project.pk)
+    cards = [leasing.current_card(session=session) for session in crowd]
+    for session, card in list(zip(crowd, cards, strict=True))[:2]:
+        answer(session, card, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(ranking, "prepare_present", lambda *_: pytest.fail("it was made a second time"))
+        learner.absorb(project.pk)
+    stored = present(project)
+    assert reads.labels_behind(project, known_ids=stored.known_ids) == 0
+    alone = ranking.prepare_present(held(project), project)
+    assert stored.answers["then"] == alone.behind
+    assert stored.answers["cold_from"] == alone.cold_from
+    for entry, expected in zip(stored.answers["now"], alone.answers["now"], strict=True):
+        assert entry["image"] == expected["image"]
+        assert entry["score"] == pytest.approx(expected["score"], rel=1e-4)
+        assert (entry["moved"], entry["flipped"]) == (expected["moved"], expected["flipped"])
 
 
 def test_labels_behind_are_recorded_and_gone_with_the_next_pass(pool_of_twins, crowd):
