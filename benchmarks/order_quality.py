@@ -3,7 +3,8 @@
 While labels are given, every linearisation's file gets a second link before its project retires it. Afterwards,
 for a sample of the ranked cards, the posterior is built from nothing: all labels that stood when the card was leased,
 all images then on lease pending, the ridge of that linearisation. `rank` is how many candidates scored higher then (0
-is the best there was): what several annotators at once, and labels in the last instant, cost in the order.
+is the best there was), `score_share` the card's score over the best: what several annotators at once, and labels in the
+last instant, cost in the order. Where many candidates are about as good, a rank says little and the share says it.
 """
 
 import contextlib
@@ -66,7 +67,7 @@ def measure_order(project: Any, kept: dict[int, Path], *, sample: int = SAMPLE, 
     by_linearization = defaultdict(list)
     for query in random.Random(seed).sample(ranked, min(sample, len(ranked))):
         by_linearization[query.linearization].append(query)
-    ranks, shares, counts = [], [], []
+    ranks, shares, counts, score_shares = [], [], [], []
     for linearization, queries in by_linearization.items():
         arrays = load_linearization(kept[linearization.pk])
         scale = mean_diagonal(kernel=arrays.kernel, features=arrays.features)
@@ -77,7 +78,8 @@ def measure_order(project: Any, kept: dict[int, Path], *, sample: int = SAMPLE, 
                 outputs=arrays.outputs,
                 ridge=linearization.relative_ridge * scale,
             )
-            rank, count = rank_of(query, posterior)
+            rank, count, score_share = rank_of(query, posterior)
+            score_shares.append(score_share)
             ranks.append(rank)
             shares.append(rank / count)
             counts.append(count)
@@ -90,6 +92,8 @@ def measure_order(project: Any, kept: dict[int, Path], *, sample: int = SAMPLE, 
         "p95_rank": sorted(ranks)[int(0.95 * len(ranks))],
         "best_five_share": round(mean(rank < 5 for rank in ranks), 3),
         "mean_rank_share": round(mean(shares), 5),
+        "mean_score_share": round(mean(score_shares), 4),
+        "p5_score_share": round(sorted(score_shares)[int(0.05 * len(score_shares))], 4),
         "candidates": round(mean(counts)),
     }
 
@@ -102,8 +106,9 @@ def served_by_ranking(project: Any) -> list[Any]:
     return list(ranked.select_related("linearization", "image").order_by("leased_at"))
 
 
-def rank_of(query: Any, posterior: Posterior) -> tuple[int, int]:
-    """How many candidates scored higher than the card's image when it was leased, and how many there were."""
+def rank_of(query: Any, posterior: Posterior) -> tuple[int, int, float]:
+    """How many candidates scored higher than the card's image when it was leased, how many there were, and the image's
+    score over the best one."""
     from annotator.models import Query
 
     rows, classes = labels_at(query)
@@ -121,7 +126,7 @@ def rank_of(query: Any, posterior: Posterior) -> tuple[int, int]:
     head = torch.unique(torch.cat([scores.topk(min(HEAD, int(free.sum()))).indices, torch.tensor([query.image.row])]))
     exact = exact_scores(posterior, head.tolist())
     own = exact[head == query.image.row]
-    return int((exact > own).sum()), int(free.sum())
+    return int((exact > own).sum()), int(free.sum()), float(own / exact.max())
 
 
 def labels_at(query: Any) -> tuple[list[int], list[int]]:
