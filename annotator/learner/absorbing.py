@@ -25,6 +25,7 @@ from annotator.learner import (
 from annotator.learner.files import delete_files, delete_strays, resolve
 from annotator.learner.holding import SEEN, STATES, TooLargeError, bytes_of, forget, make_room, remember
 from annotator.learner.likeness import mark_alike
+from annotator.learner.opening import Openings
 from annotator.learner.ownership import Claim, LostOwnershipError, owned
 from annotator.learner.state import CHECKPOINT_EVERY, UNUSABLE, ProjectState, open_state, save_checkpoint
 from annotator.learner.targets import targets_of
@@ -45,31 +46,34 @@ FOUND = (
 WRITE_SECONDS = 0.15  # rankings are written as soon as they are that old
 
 
-def absorb(project_id: int, *, seconds: float = float("inf")) -> bool:
+def absorb(project_id: int, *, seconds: float = float("inf"), openings: Openings | None = None) -> bool:
     """Take in everything unread and prepare the next answers; safe to run twice and in any order.
 
     After `seconds` what is left of the rankings waits for another pass; True when something does. A project that
-    another learner has is left to it.
+    another learner has is left to it. With `openings` a new linearisation is opened beside the passes, and goes live
+    in one of the next.
     """
     project = Project.objects.filter(pk=project_id).first()
     claim = ownership.claim(project_id) if project else None
     if project is None or claim is None:
         forget(project_id)
+        if openings is not None:
+            openings.drop(project_id)
         return False
     if project_id in STATES and STATES[project_id].claim != claim:
         forget(project_id)  # it was somebody else's in between
     try:
-        return _absorb(project, claim, seconds)
+        return _absorb(project, claim, seconds, openings)
     except LostOwnershipError as error:
         log.warning("%s", error)
         forget(project_id)
         return False
 
 
-def _absorb(project: Project, claim: Claim, seconds: float) -> bool:
+def _absorb(project: Project, claim: Claim, seconds: float, openings: Openings | None) -> bool:
     begin = time.monotonic()
     before = len(STATES[project.pk].known) if project.pk in STATES else None
-    held = _newest(project, claim)
+    held = _newest(project, claim, openings)
     if held is None:
         forget(project.pk)
         return False
@@ -85,12 +89,12 @@ def _absorb(project: Project, claim: Claim, seconds: float) -> bool:
     return False
 
 
-def _newest(project: Project, claim: Claim) -> ProjectState | None:
+def _newest(project: Project, claim: Claim, openings: Openings | None) -> ProjectState | None:
     """Return the state of what waits to go live, or else of what is live; None while there is none to be held."""
     waiting = _waiting(project)
     held = None
     try:
-        held = _swap(project, claim, waiting) if waiting else None
+        held = _swap(project, claim, waiting, openings) if waiting else None
     except TooLargeError as error:
         _cannot_hold(project, claim, str(error))
     try:
@@ -171,27 +175,50 @@ def _linearize_again(project: Project, claim: Claim, unusable: Linearization, er
     delete_files([unusable])
 
 
-def _swap(project: Project, claim: Claim, waiting: Linearization) -> ProjectState | None:
-    """Make a new linearisation live with every label there is, its rankings and all, in one transaction."""
-    make_room(waiting)
+def _swap(project: Project, claim: Claim, waiting: Linearization, openings: Openings | None) -> ProjectState | None:
+    """Make a new linearisation live with every label there is, its rankings and all, in one transaction.
+
+    None while it is being opened, or where it cannot be used.
+    """
     try:
-        fresh = open_state(waiting, claim=claim)
-        conditioning.look_up(fresh, project)
-        regularizing.choose_ridge_anew(fresh, force=True)  # before the labels are in, another ridge costs nothing
-        conditioning.bring_to(fresh, set(fresh.votes))
+        fresh = _opened(project, claim, waiting, openings)
+        if fresh is None:
+            return None
+        conditioning.read_unread(fresh, project)
     except UNUSABLE as error:
         _linearize_again(project, claim, waiting, error)
         return None
     leases = reading.live_leases(project)
     conditioning.hold_leases(fresh, {lease.image.row for lease in leases})
-    regularizing.measure(fresh, force=True)
-    outlook.foresee(fresh, project)
+    regularizing.measure(fresh)
     ordering.settle(fresh, project)
     prepared = ranking.prepare_all(fresh, project, ranking.wanted(fresh, project, leases))
     _checkpoint(project, fresh)
     _make_live(project, fresh, prepared)
     fresh.written = _fingerprint(project, fresh, leases)
     fresh.prepared = dict.fromkeys([None, *(lease.image_id for lease in leases)], fresh.written)
+    return fresh
+
+
+def _opened(project: Project, claim: Claim, waiting: Linearization, openings: Openings | None) -> ProjectState | None:
+    """Return the state of what waits: made now where nothing else could serve, else as soon as the thread has it."""
+    if openings is not None and openings.has(project.pk, waiting.pk, claim):
+        return openings.take(project.pk)
+    make_room(waiting)
+    if openings is None or project.pk not in STATES:
+        return _open(project, claim, waiting)
+    openings.begin(project.pk, waiting.pk, claim, lambda: _open(project, claim, waiting))
+    return None
+
+
+def _open(project: Project, claim: Claim, waiting: Linearization) -> ProjectState:
+    fresh = open_state(waiting, claim=claim)
+    conditioning.look_up(fresh, project)
+    regularizing.choose_ridge_anew(fresh, force=True)  # before the labels are in, another ridge costs nothing
+    conditioning.bring_to(fresh, set(fresh.votes))
+    regularizing.measure(fresh, force=True)
+    outlook.foresee(fresh, project)
+    ordering.settle(fresh, project)
     return fresh
 
 

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -19,6 +20,7 @@ from annotator.actions.sending import forward
 from annotator.learner import ownership
 from annotator.learner.absorbing import absorb
 from annotator.learner.holding import SEEN, STATES, forget
+from annotator.learner.opening import Openings
 from annotator.learner.sweeping import sweep
 
 log = logging.getLogger(__name__)
@@ -98,9 +100,10 @@ class Turns:
 class Loop:
     """The thread that makes the passes, one after the other, and sweeps every few seconds."""
 
-    def __init__(self, *, serve: Callable[..., bool] = absorb, sweep: Callable[..., None] = sweep) -> None:
+    def __init__(self, *, serve: Callable[..., bool] | None = None, sweep: Callable[..., None] = sweep) -> None:
         self.turns = Turns()
-        self.serve, self.sweep = serve, sweep
+        self.openings = Openings(then=self.turns.ask)
+        self.serve, self.sweep = serve or partial(absorb, openings=self.openings), sweep
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="passes", daemon=True)
         self._swept_at = -float("inf")
@@ -112,6 +115,7 @@ class Loop:
         """Let the present pass end, no longer than this."""
         self.stopping.set()
         self.thread.join(timeout=seconds)
+        self.openings.stop()
 
     def _run(self) -> None:
         while not self.stopping.is_set():

@@ -1,0 +1,150 @@
+"""A new linearisation is opened beside the passes: the old one serves and learns until the new one has every label."""
+
+import threading
+
+import pytest
+
+from annotator import learner
+from annotator.learner import absorbing, files, ownership
+from annotator.learner.opening import Openings
+from annotator.models import Job, Linearization, Ownership
+from tests.annotator.learner_steps import held, label, label_rows, lease, live, present, ranking_of
+from tests.annotator.test_learner_swap import check_mean, train_next
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SECONDS = 30.0
+
+
+class Beside:
+    """Openings whose thread waits at a gate before it reads the arrays."""
+
+    def __init__(self, monkeypatch):
+        self.told, self.there = [], threading.Event()
+        self.gate, self.threads = threading.Event(), []
+        self.openings = Openings(then=self._then)
+        read = absorbing.open_state
+
+        def wait_and_read(*args, **options):
+            self.threads.append(threading.current_thread().name)
+            if threading.current_thread() is not threading.main_thread():
+                assert self.gate.wait(SECONDS)
+            return read(*args, **options)
+
+        monkeypatch.setattr(absorbing, "open_state", wait_and_read)
+
+    def _then(self, project_id):
+        self.told.append(project_id)
+        self.there.set()
+
+    def absorb(self, project):
+        return learner.absorb(project.pk, openings=self.openings)
+
+    def let_through(self):
+        self.gate.set()
+        assert self.there.wait(SECONDS)
+        self.there.clear()
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    beside = Beside(monkeypatch)
+    yield beside
+    beside.gate.set()
+    beside.openings.stop()
+
+
+def test_the_old_network_serves_and_learns_until_the_new_one_has_every_label(trained_project, beside):
+    project = trained_project()
+    learner.absorb(project.pk)
+    old = live(project)
+    train_next(project)
+    beside.absorb(project)
+    label_rows(project, range(40, 44))
+    lease(project, 70)
+    beside.absorb(project)
+    assert live(project) == old
+    assert ranking_of(project, 70).linearization == present(project).linearization == old
+    assert set(held(project).posterior.votes) == {*range(36), *range(40, 44)}
+    assert beside.told == []
+    beside.let_through()
+    late = label(project, 50)  # after the labels were read, before it goes live
+    beside.absorb(project)
+    now = live(project)
+    assert beside.told == [project.pk]
+    assert now.network_version.number == 2
+    assert set(held(project).posterior.votes) == {*range(36), *range(40, 44), 50}
+    assert present(project).known_ids[-1][1] >= late.pk
+    assert ranking_of(project, 70).linearization == now == present(project).linearization
+    assert now.label_count == 41
+    assert now.leave_one_out_accuracy is not None
+    check_mean(project)
+    assert [name.startswith("opening") for name in beside.threads[-1:]] == [True]
+    old.refresh_from_db()
+    assert old.state == Linearization.State.RETIRED
+
+
+def test_no_second_training_begins_while_a_network_is_being_opened(trained_project, beside):
+    project = trained_project()
+    learner.absorb(project.pk)
+    train_next(project)
+    label_rows(project, range(36, 60))
+    beside.absorb(project)
+    assert not Job.objects.filter(project=project, kind=Job.Kind.TRAIN, state=Job.State.PENDING).exists()
+    beside.let_through()
+    beside.absorb(project)
+    assert Job.objects.filter(project=project, kind=Job.Kind.TRAIN, state=Job.State.PENDING).exists()
+
+
+def test_where_nothing_is_in_memory_there_is_nothing_to_wait_with(trained_project, beside):
+    project = trained_project()
+    train_next(project)
+    learner.holding.forget(project.pk)
+    beside.absorb(project)
+    assert live(project).network_version.number == 2
+    assert beside.told == []
+
+
+def test_arrays_that_cannot_be_read_are_made_again_and_the_old_network_goes_on(trained_project, beside):
+    project = trained_project()
+    learner.absorb(project.pk)
+    old = live(project)
+    train_next(project)
+    waiting = Linearization.objects.get(project=project, state=Linearization.State.READY)
+    files.resolve(waiting.features_file).write_bytes(b"nothing of the kind")
+    beside.absorb(project)
+    beside.let_through()
+    label(project, 50)
+    beside.absorb(project)
+    waiting.refresh_from_db()
+    assert waiting.state == Linearization.State.FAILED
+    assert Job.objects.filter(project=project, kind=Job.Kind.PREPARE, state=Job.State.PENDING).exists()
+    assert live(project) == old
+    assert 50 in held(project).posterior.votes
+
+
+def test_what_was_opened_under_another_claim_is_opened_anew(trained_project, beside):
+    project = trained_project()
+    learner.absorb(project.pk)
+    train_next(project)
+    beside.absorb(project)
+    ownership.release()  # another learner could have had it in between
+    Ownership.objects.filter(project=project).update(token=1000)
+    beside.let_through()
+    beside.absorb(project)
+    beside.absorb(project)
+    assert live(project).network_version.number == 2
+    assert held(project).claim.token > 1000
+    check_mean(project)
+
+
+def test_of_a_project_that_another_learner_has_nothing_is_kept(trained_project, beside, monkeypatch):
+    project = trained_project()
+    learner.absorb(project.pk)
+    train_next(project)
+    beside.absorb(project)
+    waiting = Linearization.objects.get(project=project, state=Linearization.State.READY)
+    claim = held(project).claim
+    assert beside.openings.has(project.pk, waiting.pk, claim)
+    monkeypatch.setattr(ownership, "claim", lambda _: None)
+    beside.absorb(project)
+    assert not beside.openings.has(project.pk, waiting.pk, claim)
