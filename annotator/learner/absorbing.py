@@ -92,6 +92,8 @@ def _absorb(project: Project, claim: Claim, seconds: float, openings: Openings |
 def _newest(project: Project, claim: Claim, openings: Openings | None) -> ProjectState | None:
     """Return the state of what waits to go live, or else of what is live; None while there is none to be held."""
     waiting = _waiting(project)
+    if waiting is None and openings is not None:
+        openings.drop(project.pk)
     held = None
     try:
         held = _swap(project, claim, waiting, openings) if waiting else None

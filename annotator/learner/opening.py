@@ -20,7 +20,7 @@ class Opening:
 
     linearization_id: int
     claim: Claim
-    future: "Future[ProjectState]"
+    future: Future[ProjectState]
 
 
 class Openings:

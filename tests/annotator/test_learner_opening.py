@@ -148,3 +148,17 @@ def test_of_a_project_that_another_learner_has_nothing_is_kept(trained_project, 
     monkeypatch.setattr(ownership, "claim", lambda _: None)
     beside.absorb(project)
     assert not beside.openings.has(project.pk, waiting.pk, claim)
+
+
+def test_of_what_no_longer_waits_nothing_is_kept(trained_project, beside):
+    project = trained_project()
+    learner.absorb(project.pk)
+    old = live(project)
+    train_next(project)
+    beside.absorb(project)
+    waiting = Linearization.objects.get(project=project, state=Linearization.State.READY)
+    beside.let_through()
+    Linearization.objects.filter(pk=waiting.pk).update(state=Linearization.State.RETIRED)
+    beside.absorb(project)
+    assert not beside.openings.has(project.pk, waiting.pk, held(project).claim)
+    assert live(project) == old
