@@ -10,7 +10,7 @@
   const LEASE = 1000 * Number(page.dataset.leaseSeconds);
   const HEARTBEAT = Math.min(60000, LEASE / 3);
   const WARNING = Math.min(30000, LEASE / 4);
-  const ASIDE = 1500; // after a card has come, the reserve is brought up to date
+  const ASIDE = 1500; // after a card has come, the reserve is brought up to date if that is due
   const SWIPE = 70;
   let shownAt = 0;
   let leaseUntil = 0;
@@ -33,7 +33,7 @@
     });
     if (!now.dataset.preload) return;
     setTimeout(() => preload(now, 2), 300);
-    setTimeout(() => { if (now === card()) reserve.sync(); }, ASIDE);
+    setTimeout(() => reserve.sync(), ASIDE); // whichever card is there by then: quick people need a reserve, too
   }
 
   // The pictures that could follow each answer, decoded ahead; the learner may need a moment to know them.

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from benchmarks.server import running_server
-from tests.e2e.conftest import Product
+from tests.e2e.conftest import Product, press_for_next
 
 pytestmark = pytest.mark.e2e
 
@@ -284,3 +284,12 @@ def test_a_comment_written_on_a_card_of_the_reserve_survives_the_line_coming_bac
     expect(page.locator("#card")).not_to_have_attribute("data-reserve", "")
     stored = product.rows("select comment, late from annotator_annotation where image_id = ?", image)
     assert [(comment, bool(late)) for comment, late in stored] == [("smudged", False)]
+
+
+def test_whoever_answers_faster_than_the_reserve_is_laid_aside_has_one_too(sign_in):
+    page = sign_in("annotator2")
+    page.goto(DIGITS)
+    end = time.monotonic() + 30
+    while not page.evaluate("window.foresightReserve.count()"):
+        assert time.monotonic() < end
+        press_for_next(page, "3")
