@@ -94,7 +94,10 @@ def rank_after_many(
     short = _short_list(posterior, covariance, standing, anybody)
     lines = {row: _lines(posterior, short, row, answers, masks[row], top) for row in rows}
     shown = [line.places[:EXPLAINED] for found in lines.values() for line in found.values()]
-    now = None if present is None else _line_now(short, present)
+    now = None
+    if present is not None:
+        free = present.candidates[short.rows]
+        now = _best(short, short.means, None, short.scores, free, present.top, rest=present.rest)
     counted = _explain(short, standing, shown if now is None else [*shown, now.places])
     after = {
         row: {
@@ -113,7 +116,7 @@ class _Line:
     places: Tensor  # (k,) in the short list
     scores: Tensor  # (k,)
     predictions: Tensor  # (k, K)
-    rest: tuple[int, ...] = ()
+    rest: tuple[int, ...]
 
 
 def _short_list(posterior: Posterior, covariance: Covariance, standing: AnswerMeans, open_rows: Tensor) -> _ShortList:
@@ -158,25 +161,19 @@ def _lines(
     moves = AnswerMeans(short.means.base, gain=gain, answered=posterior.mean[row])
     scores = short.weights * moves.surprise_norms_by_class() if moves.classes > 1 else short.weights[None]
     return {
-        answer: _best(short.means, None, short.scores, free, top)
+        answer: _best(short, short.means, None, short.scores, free, top)
         if answer is None
-        else _best(moves, answer, scores[answer], free, top)
+        else _best(short, moves, answer, scores[answer], free, top)
         for answer in answers
     }
 
 
-def _best(means: AnswerMeans, answer: int | None, scores: Tensor, free: Tensor, top: int) -> _Line:
-    scores = scores.masked_fill(~free, -torch.inf)
-    places = best_rows(scores, top)
-    return _Line(places, scores[places], means.of(answer, places))
-
-
-def _line_now(short: _ShortList, present: Present) -> _Line:
-    scores = short.scores.masked_fill(~present.candidates[short.rows], -torch.inf)
-    places = best_rows(scores, present.top + present.rest)
-    first = places[: present.top]
-    rest = tuple(short.rows[places[present.top :]].tolist())
-    return _Line(first, scores[first], short.means.of(None, first), rest)
+def _best(
+    short: _ShortList, means: AnswerMeans, answer: int | None, scores: Tensor, free: Tensor, top: int, *, rest: int = 0
+) -> _Line:
+    places = best_rows(scores.masked_fill(~free, -torch.inf), top + rest)
+    first = places[:top]
+    return _Line(first, scores[first], means.of(answer, first), tuple(short.rows[places[top:]].tolist()))
 
 
 def _explain(short: _ShortList, standing: AnswerMeans, shown: Sequence[Tensor]) -> dict[int, RankedImage]:

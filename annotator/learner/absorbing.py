@@ -186,6 +186,8 @@ def _swap(project: Project, claim: Claim, waiting: Linearization, openings: Open
         fresh = _opened(project, claim, waiting, openings)
         if fresh is None:
             return None
+        if project.is_regression:  # as long as there are no labels its scale may have changed meanwhile
+            fresh.targets = targets_of(project)
         conditioning.read_unread(fresh, project)
     except UNUSABLE as error:
         _linearize_again(project, claim, waiting, error)
