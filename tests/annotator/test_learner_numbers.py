@@ -1,6 +1,7 @@
 """The learner where the answer is a number: the model, the order, predictions as lines over the answer, training."""
 
 import functools
+import threading
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from annotator.actions import leasing
 from annotator.actions.projects import update_settings
 from annotator.actions.scales import change_scale
 from annotator.learner.files import resolve
+from annotator.learner.opening import Openings
 from annotator.learner.rebuilding import rebuild
 from annotator.models import AuditDraw, Job, NetworkVersion, Query
 from tests.annotator import learner_steps as steps
@@ -245,6 +247,22 @@ def test_another_scale_before_the_first_number_changes_what_is_predicted(prepare
     assert _predicted(project) == {16.0}
     change_scale(project=project, quantity="Width", unit="mm", minimum=0, maximum=10, step=1)
     learner.absorb(project.pk)
+    assert _predicted(project) == {5.0}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_scale_while_new_arrays_are_being_opened_counts_for_them(prepared):
+    project = prepared()
+    learner.absorb(project.pk)
+    before, there = steps.live(project), threading.Event()
+    openings = Openings(then=lambda _: there.set())
+    learner.prepare(steps.request_preparation(project).pk)
+    learner.absorb(project.pk, openings=openings)
+    assert there.wait(30)
+    change_scale(project=project, quantity="Width", unit="mm", minimum=0, maximum=10, step=1)
+    learner.absorb(project.pk, openings=openings)
+    openings.stop()
+    assert steps.live(project) != before
     assert _predicted(project) == {5.0}
 
 
