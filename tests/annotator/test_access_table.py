@@ -101,6 +101,7 @@ def admin_address(name: str, pattern: URLPattern) -> str:
     return reverse(name, kwargs={key: known[key] for key in wanted})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "pattern"), ADMINS, ids=[name for name, _ in ADMINS])
 def test_djangos_admin_lets_nobody_but_staff_past_its_sign_in(
     name: str, pattern: URLPattern, people: list[User | None]

@@ -70,6 +70,7 @@ def situation(project: Project, *, taken=(), answer: tuple[int, int] | None = No
     return Situation(candidates, tuple(votes), posterior=posterior, classes=10, **parts)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", BY_ANSWER)
 def test_after_each_answer_comes_what_the_registry_ranks_first_under_it(trained_project, strategy):
     project = trained_project(strategy=strategy)
@@ -87,6 +88,7 @@ def test_after_each_answer_comes_what_the_registry_ranks_first_under_it(trained_
     assert len({tuple(rows_in(project, answers[str(index)])) for index in range(10)}) > 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", LABEL_FREE)
 def test_where_the_answer_does_not_matter_what_comes_is_the_same_after_each(trained_project, strategy):
     project = trained_project(strategy=strategy)
@@ -111,6 +113,7 @@ def test_the_order_of_chance_is_drawn_anew_for_each_image_on_lease(trained_proje
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", FIXED)
 def test_the_scores_of_a_network_beside_the_served_one_order_the_images(trained_project, strategy):
     project = trained_project(strategy=strategy)
@@ -132,6 +135,7 @@ def parts_of(project: Project) -> dict[str, torch.Tensor]:
     return {"embeddings": part_values(project)}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", [name for name in WITH_STATE if name not in ("badge", "typiclust")])
 def test_a_strategy_with_a_state_serves_the_registrys_sequence_images_on_lease_taken_as_labelled(
     trained_project, bob, strategy
@@ -151,6 +155,7 @@ def test_a_strategy_with_a_state_serves_the_registrys_sequence_images_on_lease_t
         assert rows_in(project, answers["3"])[:6] == list(expected.rows[2:8]) == rows_in(project, answers["skip"])[:6]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", WITH_STATE)
 def test_a_state_that_was_told_of_labels_chooses_as_one_made_anew(trained_project, strategy):
     project = trained_project(strategy=strategy)
@@ -171,6 +176,7 @@ def test_a_state_that_was_told_of_labels_chooses_as_one_made_anew(trained_projec
         assert rows_in(project, present(project).answers["now"])[:5] == told[:5]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", WITH_STATE)
 def test_a_withdrawn_label_leaves_no_trace_in_a_state(trained_project, strategy):
     project = trained_project(strategy=strategy)
@@ -203,6 +209,7 @@ def test_nobody_is_given_what_is_deleted_labelled_on_lease_or_skipped_by_them(tr
     assert bobs.isdisjoint({60, 61, 70, 80, *votes_of(project)})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", ["lookahead-network", "flips", "error_reduction", "epig"])
 def test_in_a_large_pool_a_dear_strategy_is_rated_once_for_all_answers(trained_project, bob, monkeypatch, strategy):
     monkeypatch.setattr(ordering, "LARGE", 100)
@@ -222,6 +229,7 @@ def test_in_a_large_pool_a_dear_strategy_is_rated_once_for_all_answers(trained_p
     assert rows_in(project, entries)[0] not in rows_in(project, present(project).answers["now"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", ["flips", "error_reduction"])
 def test_a_dear_criterion_rates_a_shortlist_that_is_drawn_anew_for_other_labels(trained_project, monkeypatch, strategy):
     monkeypatch.setattr(ranking, "WORK", {strategy: 120 * 20})
