@@ -14,6 +14,7 @@ from annotator.learner import (
     audit,
     computing,
     conditioning,
+    holding,
     ordering,
     outlook,
     ownership,
@@ -186,9 +187,7 @@ def _swap(project: Project, claim: Claim, waiting: Linearization, openings: Open
         fresh = _opened(project, claim, waiting, openings)
         if fresh is None:
             return None
-        if project.is_regression:  # as long as there are no labels its scale may have changed meanwhile
-            fresh.targets = targets_of(project)
-        conditioning.read_unread(fresh, project)
+        _catch_up(fresh, project, waiting)
     except UNUSABLE as error:
         _linearize_again(project, claim, waiting, error)
         return None
@@ -196,23 +195,38 @@ def _swap(project: Project, claim: Claim, waiting: Linearization, openings: Open
     conditioning.hold_leases(fresh, {lease.image.row for lease in leases})
     regularizing.measure(fresh)
     ordering.settle(fresh, project)
+    fingerprint = _fingerprint(project, fresh, leases)
     prepared = ranking.prepare_all(fresh, project, ranking.wanted(fresh, project, leases))
     _checkpoint(project, fresh)
     _make_live(project, fresh, prepared)
-    fresh.written = _fingerprint(project, fresh, leases)
+    fresh.written = fingerprint
     fresh.prepared = dict.fromkeys([None, *(lease.image_id for lease in leases)], fresh.written)
     return fresh
 
 
+def _catch_up(fresh: ProjectState, project: Project, waiting: Linearization) -> None:
+    """Bring what was opened a while ago to what the database says now."""
+    fresh.linearization.part_files = waiting.part_files  # the training worker may have added to them
+    targets = targets_of(project)
+    if project.is_regression and targets != fresh.targets:  # until there are labels its scale may change
+        fresh.targets = targets
+        conditioning.read_everything(fresh, project)  # a first number may have been read by the scale before
+    else:
+        conditioning.read_unread(fresh, project)
+
+
 def _opened(project: Project, claim: Claim, waiting: Linearization, openings: Openings | None) -> ProjectState | None:
-    """Return the state of what waits: made now where nothing else could serve, else as soon as the thread has it."""
+    """Return the state of what waits: as soon as the thread has it, where another serves and there is room for both."""
     if openings is not None and openings.has(project.pk, waiting.pk, claim):
         return openings.take(project.pk)
+    if openings is not None and project.pk in STATES and holding.has_room(waiting):
+        size = holding.expected_bytes(waiting)
+        openings.begin(project.pk, waiting.pk, claim, lambda: _open(project, claim, waiting), size=size)
+        return None
+    if openings is not None:
+        openings.drop(project.pk)
     make_room(waiting)
-    if openings is None or project.pk not in STATES:
-        return _open(project, claim, waiting)
-    openings.begin(project.pk, waiting.pk, claim, lambda: _open(project, claim, waiting))
-    return None
+    return _open(project, claim, waiting)
 
 
 def _open(project: Project, claim: Claim, waiting: Linearization) -> ProjectState:

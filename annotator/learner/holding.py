@@ -29,6 +29,7 @@ ORDERS = ("annotator.learner.selecting", "annotator.learner.standing")  # what k
 OF_PARTS = 3  # times their files: a strategy keeps them, and again in double precision
 STATES: OrderedDict[int, ProjectState] = OrderedDict()  # by project, the coldest first
 SEEN: dict[int, tuple[int, frozenset[UUID]]] = {}  # annotations and leases at the last pass, by project
+OPENING: dict[object, int] = {}  # the bytes of what is being opened beside the passes
 EVICTIONS = 0
 
 
@@ -75,7 +76,12 @@ def _let_go(room: int, *, keep: int | None) -> None:
 
 
 def held_bytes() -> int:
-    return sum(held.memory_bytes for held in list(STATES.values()))
+    return sum(held.memory_bytes for held in list(STATES.values())) + sum(list(OPENING.values()))
+
+
+def has_room(linearization: Linearization) -> bool:
+    """Say whether this linearisation's arrays fit in beside everything that is held."""
+    return held_bytes() + expected_bytes(linearization) <= limit_bytes()
 
 
 def bytes_of(held: ProjectState) -> int:

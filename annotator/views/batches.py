@@ -63,11 +63,13 @@ def project_batches(request: HttpRequest, slug: str) -> HttpResponse:
 @require_GET
 @never_cache
 def project_batch(request: HttpRequest, slug: str, batch_id: int) -> HttpResponse:
-    """One batch; htmx polls the part that changes while it is prepared, and 286 stops that."""
+    """One batch; htmx polls the part that changes: while it is prepared (286 stops that), and while labels come in."""
     found = access.for_member(request.user, slug)
     context = batch_context(found, batch_of(found, batch_id))
     if not request.headers.get("HX-Request"):
         return render(request, "annotator/project_batch.html", context)
+    if request.headers.get("HX-Target") == "counts":
+        return render(request, "annotator/project_batch.html#counts", context)
     if not context["line"].is_preparing:
         return HttpResponse(status=STOP_POLLING, headers={"HX-Refresh": "true"})
     return render(request, "annotator/project_batch.html#preparing", context)

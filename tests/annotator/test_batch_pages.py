@@ -97,6 +97,16 @@ def test_the_next_images_of_a_batch_are_loaded_ahead(batch, bob, as_user):
     assert all(f"/media/{image.pk}/" in reply for image in following)
 
 
+def test_while_labels_come_in_the_count_is_asked_for_by_itself(batch, bob, as_user):
+    client = as_user(bob)
+    post_table(client, batch, table(batch, "cat", "cat", ""))
+    part = client.get(url(batch), headers={"HX-Request": "true", "HX-Target": "counts"})
+    assert part.status_code == 200
+    assert part.content.decode().strip().startswith('<div class="stack" id="counts">')
+    assert "1 of 3 images left" in part.content.decode()
+    assert "Import labels" not in part.content.decode()
+
+
 def test_labels_are_checked_and_imported_on_the_page(batch, bob, as_user):
     client = as_user(bob)
     data = table(batch, "cat", "wolf", "")

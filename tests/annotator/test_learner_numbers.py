@@ -12,6 +12,7 @@ from annotator import learner
 from annotator.actions import leasing
 from annotator.actions.projects import update_settings
 from annotator.actions.scales import change_scale
+from annotator.learner import absorbing
 from annotator.learner.files import resolve
 from annotator.learner.opening import Openings
 from annotator.learner.rebuilding import rebuild
@@ -264,6 +265,24 @@ def test_another_scale_while_new_arrays_are_being_opened_counts_for_them(prepare
     openings.stop()
     assert steps.live(project) != before
     assert _predicted(project) == {5.0}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_first_number_by_another_scale_while_new_arrays_are_being_opened_is_read_by_that_scale(prepared, monkeypatch):
+    project = prepared()
+    learner.absorb(project.pk)
+    gate, there, read = threading.Event(), threading.Event(), absorbing.open_state
+    monkeypatch.setattr(absorbing, "open_state", lambda *args, **options: gate.wait(30) and read(*args, **options))
+    openings = Openings(then=lambda _: there.set())
+    learner.prepare(steps.request_preparation(project).pk)
+    learner.absorb(project.pk, openings=openings)
+    change_scale(project=project, quantity="Width", unit="mm", minimum=0, maximum=10, step=1)
+    give(project, 3, 10.0)  # the end of the scale
+    gate.set()
+    assert there.wait(30)
+    learner.absorb(project.pk, openings=openings)
+    openings.stop()
+    assert float(steps.held(project).posterior.votes[3][0][0]) == pytest.approx(1.0)
 
 
 def _predicted(project):

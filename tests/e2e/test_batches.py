@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as Picture
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.conftest import press_for_next
 
@@ -80,11 +80,31 @@ def filled(data: bytes, *answers: str) -> bytes:
     return out.getvalue().encode("utf-8-sig")
 
 
-def send(page, data: bytes, button: str):
+def choose(page, data: bytes) -> None:
     page.get_by_label("The filled-in table").set_input_files(
         {"name": "batch.csv", "mimeType": "text/csv", "buffer": data}
     )
+
+
+def send(page, data: bytes, button: str):
+    choose(page, data)
     page.get_by_role("button", name=button).click()
+    return page.locator("#report")
+
+
+def send_slowly(page, data: bytes):
+    """Have an import of labels wait until the page has asked, by itself, how far it is; returns the report."""
+    waiting: list[Route] = []
+
+    def wait(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/labels/", wait, times=1)
+    choose(page, data)
+    with page.expect_response(lambda reply: reply.request.headers.get("hx-target") == "counts") as reply:
+        page.evaluate("setTimeout(() => document.querySelector('[name=import]').click(), 0)")
+    assert reply.value.ok  # its text cannot be had while the browser is about to leave the page
+    waiting[0].continue_()
     return page.locator("#report")
 
 
@@ -122,7 +142,7 @@ def test_a_batch_is_prepared_worked_off_here_and_elsewhere_and_finished(product,
     expect(report).to_contain_text("“dim” is no class of this project.")
     expect(page.get_by_role("heading", name="4 of 6 images left")).to_be_visible()
     check_page(page)
-    expect(send(page, answers, "Import the labels")).to_contain_text("3 labels taken")
+    expect(send_slowly(page, answers)).to_contain_text("3 labels taken")
     expect(send(page, answers, "Import the labels")).to_contain_text("3 there already, just as in the file")
     expect(page.get_by_role("heading", name="1 of 6 images left")).to_be_visible()
 
