@@ -15,7 +15,7 @@ from alcore.acquisition.flips import flip_scores
 from alcore.acquisition.geometry import Embedded, Kernelled
 from alcore.acquisition.lcmd import LargestClusterMaximumDistance
 from alcore.acquisition.ll4al import predicted_loss_scores
-from alcore.acquisition.lookahead import look_ahead_scores
+from alcore.acquisition.lookahead import Form, look_ahead_scores, rank_now
 from alcore.acquisition.max_herding import MaxHerding
 from alcore.acquisition.prob_cover import ProbCover, cover_radius
 from alcore.acquisition.random import random_scores
@@ -32,13 +32,15 @@ from alcore.posterior import Posterior
 Part = TypeVar("Part")
 Scores = Callable[[Situation, int], Tensor]  # situation, seed -> (N,)
 Start = Callable[[Situation, int, int], Selector]  # situation, count, seed
+Best = Callable[[Situation, int], "Ranking"]  # situation, count
 
 
 @dataclass(frozen=True)
 class Strategy:
     """One way to choose. Either `scores` rates every image by itself, or `start` makes a state that labels change.
 
-    Each group of `needs` names parts of a Situation of which one must be there.
+    Each group of `needs` names parts of a Situation of which one must be there. `best` finds the first images where
+    a posterior in the Frobenius form rates all of them by a bound alone.
     """
 
     title: str
@@ -46,6 +48,7 @@ class Strategy:
     needs: tuple[tuple[str, ...], ...] = ()
     scores: Scores | None = None
     start: Start | None = None
+    best: Best | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def rank(strategy: str, situation: Situation, *, count: int = 1, seed: int) -> R
     than there are candidates, NonFiniteError for scores that are no numbers.
     """
     entry = _checked(strategy, situation, count)
+    if entry.best is not None and situation.posterior is not None and situation.posterior.form == "frobenius":
+        return entry.best(situation, count)
     if entry.scores is not None:
         scores = of_candidates(entry.scores(situation, seed), situation.candidates)
         rows = best_rows(scores, count)
@@ -105,6 +110,17 @@ def _of_posterior(scores: Callable[[Posterior, Tensor], Tensor]) -> Scores:
     return lambda situation, _: scores(_there(situation.posterior), situation.candidates)
 
 
+def _of_the_head(form: Form) -> Best:
+    """Look-ahead as the queue has it: by their bounds the best candidates, and these exactly."""
+
+    def best(situation: Situation, count: int) -> Ranking:
+        ranking = rank_now(_there(situation.posterior), candidates=situation.candidates, top=count, form=form)
+        scores = torch.tensor([entry.score for entry in ranking.entries], dtype=torch.float64)
+        return Ranking(tuple(entry.row for entry in ranking.entries), scores)
+
+    return best
+
+
 def _of_mean(scores: Callable[[Tensor], Tensor]) -> Scores:
     return lambda situation, _: scores(_there(situation.mean))
 
@@ -143,12 +159,14 @@ STRATEGIES: Mapping[str, Strategy] = {
         "The image whose likeliest label would change the predictions for the whole pool the most.",
         (BELIEF,),
         scores=_of_posterior(look_ahead_scores),
+        best=_of_the_head("linear"),
     ),
     "lookahead-network": Strategy(
         "Look-ahead against the network",
         "The image whose likeliest label would take the predictions farthest from those of the last network.",
         (BELIEF,),
         scores=_of_posterior(lambda posterior, candidates: look_ahead_scores(posterior, candidates, "network")),
+        best=_of_the_head("network"),
     ),
     "lookahead-squares": Strategy(
         "Look-ahead by squares",

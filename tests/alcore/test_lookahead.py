@@ -11,6 +11,8 @@ from alcore.acquisition import lookahead
 from alcore.acquisition.answers import AnswerMeans
 from alcore.acquisition.lookahead import exact_scores, look_ahead_scores, rank_after_answers, rank_now
 from alcore.acquisition.ranking import CandidateError, answer_groups, best_rows
+from alcore.acquisition.situation import Situation
+from alcore.acquisition.strategies import rank
 from alcore.posterior import NonFiniteError, RowError, TargetError
 from tests.alcore import reference
 from tests.alcore.posteriors import FORMS, Pool, absorb, labelled_pools
@@ -182,6 +184,11 @@ def test_the_head_of_the_frobenius_form_is_scored_exactly_and_says_what_it_canno
     order = sorted(range(10, 400), key=lambda row: -scores[row])
     assert [entry.row for entry in ranking.entries] == order[:5]
     assert [entry.score for entry in ranking.entries] == pytest.approx([scores[row] for row in order[:5]], rel=1e-9)
+    situation = Situation(candidates, tuple(range(10)), posterior=posterior)
+    chosen = rank(f"lookahead-{model}", situation, count=30, seed=0)
+    assert list(chosen.rows[:5]) == order[:5]
+    assert chosen.scores[:5].tolist() == [entry.score for entry in ranking.entries]
+    assert chosen.rows != rank("lookahead-squares", situation, count=30, seed=0).rows
     bound = look_ahead_scores(posterior, candidates, model) * 400**0.5
     outside = bound.clone()
     outside[best_rows(bound, lookahead.HEAD)] = -torch.inf
