@@ -2,13 +2,14 @@
 
 import csv
 import io
+import time
 import zipfile
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as Picture
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Request, Route, expect
 
 from tests.e2e.conftest import press_for_next
 
@@ -93,19 +94,22 @@ def send(page, data: bytes, button: str):
 
 
 def send_slowly(page, data: bytes):
-    """Have an import of labels wait until the page has asked, by itself, how far it is; returns the report."""
-    waiting: list[Route] = []
+    """An import of labels that takes two seconds and a half: meanwhile the page asks, by itself, how far it is."""
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.headers.get("hx-target", ""))
 
     def wait(route: Route) -> None:
-        waiting.append(route)
+        time.sleep(2.5)  # nothing can be asked of a page that the browser is about to leave
+        route.continue_()
 
+    page.on("request", note)
     page.route("**/labels/", wait, times=1)
-    choose(page, data)
-    with page.expect_response(lambda reply: reply.request.headers.get("hx-target") == "counts") as reply:
-        page.evaluate("setTimeout(() => document.querySelector('[name=import]').click(), 0)")
-    assert reply.value.ok  # its text cannot be had while the browser is about to leave the page
-    waiting[0].continue_()
-    return page.locator("#report")
+    report = send(page, data, "Import the labels")
+    expect(report).to_contain_text("labels taken")
+    assert "counts" in asked
+    return report
 
 
 def take_elsewhere(page) -> bytes:
