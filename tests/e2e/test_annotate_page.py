@@ -1,6 +1,7 @@
 """What only a browser can show of the annotator's page: touch, filter, zoom, a lease's end, broken lines, tabs."""
 
 import io
+import time
 import zipfile
 from datetime import UTC, datetime
 
@@ -97,6 +98,14 @@ def swipe(page, distance):
     for kind, share in (("touchStart", 0), ("touchMove", 0.3), ("touchMove", 0.7), ("touchMove", 1), ("touchEnd", 1)):
         points = [] if kind == "touchEnd" else [{"x": x + share * distance, "y": y}]
         browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def wait_for_first(held, page):
+    """Wait until a request is held up; a page that sends none says what it shows."""
+    end = time.monotonic() + 30
+    while not held:
+        assert time.monotonic() < end, [page.url, *(page.locator(one).inner_text() for one in ("#status", "#trouble"))]
+        page.wait_for_timeout(20)
 
 
 def test_a_swipe_to_the_left_skips_and_one_to_the_right_takes_back(product, sign_in):
@@ -240,8 +249,7 @@ def test_coming_back_to_the_window_while_an_answer_is_under_way_sends_nothing_tw
     expect(page.locator("#save-state")).to_have_text("Saving…")
     page.evaluate("window.dispatchEvent(new Event('focus'))")
     page.wait_for_timeout(300)
-    while not held:
-        page.wait_for_timeout(50)
+    wait_for_first(held, page)
     held[0].continue_()
     expect(page.locator("#card")).not_to_have_attribute("data-query", query)
     following = query_of(page)
@@ -279,8 +287,7 @@ def test_a_reload_in_the_middle_of_a_request_loses_and_doubles_nothing(product, 
 
     page.route("**/answer/", hold, times=1)
     page.keyboard.press("5")
-    while not held:
-        page.wait_for_timeout(20)
+    wait_for_first(held, page)
     assert len(answers_of(product, image)) == int(recorded)
     page.reload()
     expect(page.locator("#card")).not_to_have_attribute("data-query", query)
