@@ -13,17 +13,16 @@
   }
 
   form.addEventListener("submit", (event) => {
-    if (timer) return event.preventDefault(); // a second click: the file is under way
+    window.clearInterval(timer); // sent again after the browser's stop, or twice: nothing is counted twice
     const checked = event.submitter && event.submitter.name === "check";
     words.textContent = checked ? "The file is being checked." : "The labels are being taken: the count above goes on with them.";
-    timer = window.setInterval(checked ? () => {} : show, EVERY_MS);
+    if (!checked) timer = window.setInterval(show, EVERY_MS);
   });
 
   // Come back to by the browser's own way, the page is as it was left.
   window.addEventListener("pageshow", (event) => {
     if (!event.persisted) return;
     window.clearInterval(timer);
-    timer = 0;
     words.textContent = "";
   });
 })();
