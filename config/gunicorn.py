@@ -16,7 +16,7 @@ graceful_timeout = 2
 # Only the supervisor and proxies on this machine are believed about the client's address and protocol.
 forwarded_allow_ips = "127.0.0.1,::1"
 accesslog = None
-logconfig_dict = logs.configured(level=os.environ.get("FORESIGHT_LOG_LEVEL", "INFO"))
+logconfig_dict = logs.configured()
 control_socket_disable = True
 
 

@@ -1,16 +1,16 @@
 """How every process logs: one JSON object a line, each with its request's id, none with a secret or anybody's name.
 
-A terminal gets plain text instead; FORESIGHT_LOG_FORMAT (json or text) decides otherwise. gunicorn reads this before
-Django is set up, so nothing here needs Django.
+A terminal gets plain text instead; FORESIGHT_LOG_FORMAT (json or text) decides otherwise, FORESIGHT_LOG_LEVEL how much.
+gunicorn reads this before Django is set up, so nothing here needs Django.
 """
 
 import logging
-import os
 import re
 import sys
 from typing import Any
 
 import structlog
+from environs import Env, validate
 
 # Whatever a library puts into a line: the secret of a sign-in link, an API token, a password in a URL, an address.
 SECRETS = (
@@ -21,6 +21,7 @@ SECRETS = (
     (re.compile(r"(?i)\b(sessionid|csrftoken|csrfmiddlewaretoken|password)(=|: ?)[^\s;,&\"'\\}]+"), r"\1\2..."),
     (re.compile(r"\bip=[^\s,\"'\\]+"), "ip=..."),
 )
+env = Env()
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -46,14 +47,20 @@ class MaskedFormatter(structlog.stdlib.ProcessorFormatter):
 
 def make_formatter() -> logging.Formatter:
     """Return the formatter of this process: JSON, or plain text on a terminal."""
-    wanted = os.environ.get("FORESIGHT_LOG_FORMAT", "") or ("text" if sys.stderr.isatty() else "json")
+    wanted = env.str("FORESIGHT_LOG_FORMAT", "", validate=validate.OneOf(["", "json", "text"]))
+    wanted = wanted or ("text" if sys.stderr.isatty() else "json")
     renderer = structlog.processors.JSONRenderer() if wanted == "json" else structlog.dev.ConsoleRenderer(colors=False)
     last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
     return MaskedFormatter(processors=last, foreign_pre_chain=SHARED)
 
 
-def configured(*, level: str = "INFO") -> dict[str, Any]:
-    """Return a configuration for logging.config.dictConfig, and have structlog's loggers write through it."""
+def configured() -> dict[str, Any]:
+    """Return a configuration for logging.config.dictConfig, and have structlog's loggers write through it.
+
+    Raises environs.EnvError where a variable says what does not exist.
+    """
+    level = env.log_level("FORESIGHT_LOG_LEVEL", logging.INFO)
+    formatter = make_formatter()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -67,7 +74,7 @@ def configured(*, level: str = "INFO") -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": make_formatter}},
+        "formatters": {"line": {"()": lambda: formatter}},
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["console"], "level": level},
         "loggers": {

@@ -269,7 +269,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 # One JSON object a line, with the id of the request that caused it, in the workers too; nobody's name or address.
-LOGGING = logs.configured(level=env.str("FORESIGHT_LOG_LEVEL", "INFO"))
+LOGGING = logs.configured()
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_CELERY_DEFAULT_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks.processes import free_port
-from config import children, supervisor, threads
+from config import children, logs, supervisor, threads
 from config.supervisor import StartError
 
 pytestmark = pytest.mark.once
@@ -217,6 +218,25 @@ def test_a_database_that_cannot_be_had_is_said_in_a_sentence(url: str, expected:
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, expected in done.stderr) == (1, True)
     assert ("Traceback" in done.stderr, "secret" in done.stdout + done.stderr) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("FORESIGHT_LEASE_SECONDS", "soon"), ("FORESIGHT_LOG_LEVEL", "loud"), ("FORESIGHT_LOG_FORMAT", "xml")],
+)
+def test_a_variable_that_means_nothing_is_named_in_a_sentence(name: str, value: str, tmp_path: Path) -> None:
+    command = [sys.executable, "manage.py", "check"]
+    variables = {**os.environ, "FORESIGHT_DATA": str(tmp_path), name: value}
+    variables.pop("DJANGO_SETTINGS_MODULE", None)
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f'manage.py: Environment variable "{name}" invalid: ')
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_log_level_may_be_written_in_small_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORESIGHT_LOG_LEVEL", "warning")
+    assert logs.configured()["root"]["level"] == logging.WARNING
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "many"])
