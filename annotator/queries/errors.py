@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from annotator.models import Annotation, AuditDraw, Linearization, Project
-from annotator.models.places import IsListed, written
+from annotator.models import Linearization, Project
 from annotator.models.scale import Scale
 from annotator.queries import labelling
+from annotator.queries.audits import audited_images
 
 AUDIT_WINDOW = 100
 AUDIT_ENOUGH = 20
@@ -55,19 +55,12 @@ class ErrorEstimate:
 
 
 def audit_pairs(project: Project) -> list[AuditPair]:
-    """Return every audited image that has a number now, in the order of the answers."""
-    draws = AuditDraw.objects.filter(project=project, used_at__isnull=False, query__isnull=False)
-    predicted = {draw.image_id: draw.prediction for draw in draws.order_by("pk")}
-    labels = labelling.current_labels(project).filter(IsListed("image_id", written(predicted)), value__isnull=False)
-    first: dict[int, Annotation] = {}
-    for annotation in labels.order_by("pk"):
-        first.setdefault(annotation.image_id, annotation)
-    pairs = [
-        AuditPair(float(predicted[image_id][0][1]), float(annotation.value or 0.0), annotation.created_at)
-        for image_id, annotation in first.items()
-        if predicted[image_id]
+    """Return every audited image that has a number now, in the order of the first answers."""
+    return [
+        AuditPair(float(one.prediction[0][1]), one.value, one.at)
+        for one in audited_images(project)
+        if one.value is not None
     ]
-    return sorted(pairs, key=lambda pair: pair.at)
 
 
 def estimate(pairs: Sequence[AuditPair]) -> ErrorEstimate:
@@ -107,8 +100,8 @@ def audit_error(pairs: Sequence[AuditPair]) -> ErrorEstimate | None:
     return estimate(recent) if len(recent) >= AUDIT_ENOUGH else None
 
 
-def error_curve(pairs: Sequence[AuditPair], *, label_times: Sequence[datetime]) -> list[dict[str, float]]:
-    """Return the error of a moving window of audit answers over the number of labels (sorted times) then.
+def error_curve(pairs: Sequence[AuditPair], *, labelled: Sequence[datetime]) -> list[dict[str, float]]:
+    """Return the error of a moving window of audit answers over the number of images labelled by then.
 
     At most CURVE_POINTS points, evenly spaced, the last one always among them.
     """
@@ -117,7 +110,7 @@ def error_curve(pairs: Sequence[AuditPair], *, label_times: Sequence[datetime]) 
     for end in sorted(range(len(pairs), AUDIT_ENOUGH - 1, -step)):
         window = pairs[max(0, end - CURVE_WINDOW) : end]
         value = estimate(window)
-        labels = bisect_right(label_times, window[-1].at)
+        labels = bisect_right(labelled, window[-1].at)
         points.append({"labels": labels, "error": value.error, "low": value.low, "high": value.high})
     return points
 
@@ -139,7 +132,7 @@ def _bin_words(scale: Scale, place: int, width: float, *, single: bool) -> str:
     return scale.text(low) if single else f"{scale.text(low)} to {scale.text(low + width)}"
 
 
-def numbers(project: Project, live: Linearization | None, *, label_times: Sequence[datetime]) -> dict[str, Any] | None:
+def numbers(project: Project, live: Linearization | None, *, labelled: Sequence[datetime]) -> dict[str, Any] | None:
     """Gather what the progress page says of a regression project; None where classes are asked for."""
     scale = project.scale
     if scale is None:
@@ -152,7 +145,7 @@ def numbers(project: Project, live: Linearization | None, *, label_times: Sequen
         "audit": None if found is None else {**asdict(found), "explained": found.explained},
         "audit_answers": len(pairs),
         "leave_one_out_error": live.leave_one_out_error if live else None,
-        "error_curve": error_curve(pairs, label_times=label_times),
+        "error_curve": error_curve(pairs, labelled=labelled),
         "pairs": [{"predicted": pair.predicted, "given": pair.given} for pair in pairs[-AUDIT_WINDOW:]],
         "histogram": histogram(project, scale),
     }

@@ -11,9 +11,9 @@ from typing import Any
 from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.functions import TruncDay, TruncHour, TruncMinute
 
-from annotator.models import Annotation, AuditDraw, Job, LabelClass, NetworkVersion, Project, Query
-from annotator.models.places import IsListed, written
+from annotator.models import Annotation, Job, LabelClass, NetworkVersion, Project, Query
 from annotator.queries import errors, fidelity, labelling, outlook
+from annotator.queries.audits import audited_images
 
 AUDIT_WINDOW = 100
 AUDIT_ENOUGH = 20
@@ -49,22 +49,12 @@ def wilson(successes: int, count: int) -> Accuracy:
 
 
 def audit_answers(project: Project) -> list[AuditAnswer]:
-    """Return every audited image that has a label now, in the order of the answers."""
-    draws = AuditDraw.objects.filter(project=project, used_at__isnull=False, query__isnull=False)
-    predicted = {draw.image_id: draw for draw in draws.order_by("pk")}
-    labels = (
-        labelling.current_labels(project).filter(IsListed("image_id", written(predicted))).select_related("label_class")
-    )
-    first: dict[int, Annotation] = {}
-    for annotation in labels.order_by("pk"):
-        first.setdefault(annotation.image_id, annotation)
-    answers = []
-    for image_id, annotation in first.items():
-        draw, label_class = predicted[image_id], annotation.label_class
-        if draw.prediction and label_class is not None:
-            right = int(draw.prediction[0][0]) == label_class.index
-            answers.append(AuditAnswer(right, annotation.created_at))
-    return sorted(answers, key=lambda answer: answer.at)
+    """Return every audited image that has a label now, in the order of the first answers."""
+    return [
+        AuditAnswer(int(one.prediction[0][0]) == one.class_index, one.at)
+        for one in audited_images(project)
+        if one.class_index is not None
+    ]
 
 
 def audit_accuracy(answers: list[AuditAnswer]) -> Accuracy | None:
@@ -75,8 +65,8 @@ def audit_accuracy(answers: list[AuditAnswer]) -> Accuracy | None:
     return wilson(sum(answer.right for answer in recent), len(recent))
 
 
-def audit_curve(answers: list[AuditAnswer], *, label_times: list[datetime]) -> list[dict[str, float]]:
-    """Return accuracy and interval of a moving window of audit answers, over the number of labels (sorted times) then.
+def audit_curve(answers: list[AuditAnswer], *, labelled: list[datetime]) -> list[dict[str, float]]:
+    """Return accuracy and interval of a moving window of audit answers, over the number of images labelled by then.
 
     At most CURVE_POINTS points, evenly spaced, the last one always among them.
     """
@@ -85,19 +75,16 @@ def audit_curve(answers: list[AuditAnswer], *, label_times: list[datetime]) -> l
     for end in sorted(range(len(answers), AUDIT_ENOUGH - 1, -step)):
         window = answers[max(0, end - CURVE_WINDOW) : end]
         value = wilson(sum(answer.right for answer in window), len(window))
-        labels = bisect_right(label_times, window[-1].at)
+        labels = bisect_right(labelled, window[-1].at)
         points.append({"labels": labels, "share": value.share, "low": value.low, "high": value.high})
     return points
 
 
-def label_times(project: Project) -> list[datetime]:
-    return list(labelling.current_labels(project).order_by("created_at").values_list("created_at", flat=True))
-
-
 def labelled_times(project: Project) -> list[datetime]:
-    """Return when each image that is labelled now got the first of its labels, in order."""
-    first = labelling.current_labels(project).values("image").annotate(first=Min("created_at"))
-    return sorted(first.values_list("first", flat=True))
+    """Return when each image that is labelled now got the first of all its labels, corrected ones too, in order."""
+    now = labelling.current_labels(project).values("image")
+    labels = Annotation.objects.filter(project=project, kind=Annotation.Kind.LABEL, image__in=now)
+    return sorted(labels.values("image").annotate(first=Min("created_at")).values_list("first", flat=True))
 
 
 def labels_per_class(project: Project) -> list[dict[str, Any]]:
@@ -173,7 +160,7 @@ def summary(project: Project) -> dict[str, Any]:
     labelled = labelling.current_labels(project).values("image").distinct().count()
     live = labelling.live_linearization(project)
     answers = [] if project.is_regression else audit_answers(project)
-    times = label_times(project)
+    times = labelled_times(project)
     accuracy = audit_accuracy(answers)
     checked = fidelity.badge(live.network_version.metrics) if live else None
     needed = outlook.outlook(project, live, audited=len(answers), labelled=labelled, images=total)
@@ -190,8 +177,8 @@ def summary(project: Project) -> dict[str, Any]:
         "relative_ridge": live.relative_ridge if live else None,
         "prepared_share": labelling.prepared_share(project),
         "labels_behind": labels_behind(project),
-        "curve": audit_curve(answers, label_times=times),
-        "numbers": errors.numbers(project, live, label_times=times),
+        "curve": audit_curve(answers, labelled=times),
+        "numbers": errors.numbers(project, live, labelled=times),
         "classes": labels_per_class(project),
         "over_time": labels_over_time(project),
     }

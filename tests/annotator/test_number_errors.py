@@ -77,7 +77,7 @@ def test_nineteen_audited_images_are_not_enough(alice, bob):
 def test_a_correction_counts_and_a_withdrawn_number_does_not(discs, bob):
     first = audited(discs, bob, 0, predicted=9.0, given=9.5)
     second = audited(discs, bob, 1, predicted=9.0, given=20.0)
-    give(discs, 0, 10.0, user=bob, supersedes=first)
+    give(discs, 0, 10.0, user=bob, supersedes=first, query=first.query)
     Annotation.objects.create(
         project=discs, image=second.image, user=bob, kind="withdraw", supersedes=second, client_key=uuid4()
     )
@@ -105,7 +105,7 @@ def test_the_interval_of_a_perfect_model_is_a_point():
 def test_the_curve_has_a_point_for_each_number_of_audited_images_and_the_last_is_among_them():
     now = timezone.now()
     pairs = [errors.AuditPair(1.0, 2.0 + place % 2, now + timedelta(seconds=place)) for place in range(500)]
-    curve = errors.error_curve(pairs, label_times=[pair.at for pair in pairs])
+    curve = errors.error_curve(pairs, labelled=[pair.at for pair in pairs])
     assert len(curve) <= 60
     assert curve[-1]["labels"] == 500
     assert all(point["low"] < point["error"] < point["high"] for point in curve)

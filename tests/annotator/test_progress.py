@@ -153,7 +153,7 @@ def test_curve_stands_over_the_labels_of_its_time(audit, live: Linearization, bo
 
 def test_long_curve_is_thinned_and_keeps_its_end() -> None:
     answers = [progress.AuditAnswer(number % 2 == 0, NOON + timedelta(seconds=number)) for number in range(5_000)]
-    curve = progress.audit_curve(answers, label_times=[answer.at for answer in answers])
+    curve = progress.audit_curve(answers, labelled=[answer.at for answer in answers])
     assert (len(curve) <= progress.CURVE_POINTS, curve[-1]["labels"]) == (True, 5_000)
 
 
