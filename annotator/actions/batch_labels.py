@@ -46,6 +46,8 @@ class GivenRow(Protocol):
     def file(self) -> str: ...
     @property
     def name(self) -> str: ...
+    @property
+    def problem(self) -> str: ...
 
 
 class Fate(StrEnum):
@@ -159,6 +161,9 @@ def _read(batch: Batch, rows: Sequence[GivenRow], report: Report) -> list[Wanted
     classes = _Classes(batch.project)
     wanted: dict[int, Wanted] = {}
     for row in rows:
+        if row.problem:
+            report.refuse(row, row.problem)
+            continue
         if not row.answer:
             report.empty += 1
             continue

@@ -2,9 +2,10 @@
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Max
 
 from annotator import jobs
-from annotator.models import Job, Project
+from annotator.models import Annotation, Job, Project
 from annotator.models.strategies import CLASSES, named
 from annotator.queries import comparisons
 
@@ -34,7 +35,10 @@ def compare_strategies(*, project: Project, user: User, strategies: list[str], s
         raise ComparisonError(f"A comparison needs {size.wanted:,} labelled images; there are {size.labelled:,}.")
     if comparisons.is_comparing(project):
         raise ComparisonError("A comparison is under way: cancel it first, or wait for it.")
-    options = {"strategies": chosen, "seeds": seeds, "labels": size.labels, "held_out": size.held_out}
+    # People label on: whenever the comparison goes on after other work, it is on the labels of this moment.
+    newest = Annotation.objects.filter(project=project).aggregate(newest=Max("pk"))["newest"]
+    runs = {"strategies": chosen, "seeds": seeds, "labels": size.labels, "held_out": size.held_out}
+    options = {**runs, "until": newest}
     return jobs.start(project, Job.Kind.COMPARE, options=options, requested_by=user)
 
 

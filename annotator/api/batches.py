@@ -43,6 +43,7 @@ class ListedRow:
     image_id: str = ""
     sha256: str = ""
     file: str = ""
+    problem: str = ""  # a request has no lines that could be read wrongly
 
     @property
     def name(self) -> str:

@@ -3,18 +3,19 @@
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import islice
 from typing import Any
 
+from annotator.importing.tables import delimiter_of, exceeds
 from annotator.models.scale import plain
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ROWS = 20_000
 LONGEST_CELL = 1000
-DELIMITERS = ",;\t"
 NAMES = ("image_id", "sha256", "file")
+TOO_MANY_CELLS = "The line has more cells than columns: put quotation marks around a cell with a comma, such as “3,5”."
 WANTED = "a column “answer”, and one of “image_id”, “sha256” and “file”"
 
 
@@ -24,13 +25,17 @@ class UnreadableLabelsError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the file: what it says of its image, and the answer ("" where none is given)."""
+    """A line of the file: what it says of its image, and the answer ("" where none is given).
+
+    `problem` says why the line itself cannot be read.
+    """
 
     line: int
     answer: str
     image_id: str = ""
     sha256: str = ""
     file: str = ""
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -72,15 +77,15 @@ def decode(data: bytes) -> str:
 def read_csv(text: str) -> Iterator[Row]:
     """Read a table by its header line; commas, semicolons or tabs. Raises UnreadableLabelsError."""
     first = next(line for line in StringIO(text) if line.strip())
-    reader = csv.reader(StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count))
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter_of(first))
     try:
         header: list[str] = []
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if header:
-                values = dict(zip(header, cells, strict=False))
-                yield as_row(values, reader.line_num)
+                row = as_row(dict(zip(header, cells, strict=False)), reader.line_num)
+                yield replace(row, problem=TOO_MANY_CELLS) if exceeds(cells, header) else row
             else:
                 header = [cell.strip().lower() for cell in cells]
                 check_header(header)

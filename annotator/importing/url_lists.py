@@ -5,7 +5,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from itertools import chain, islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from django.conf import settings
 from annotator.importing.downloads import UnreachableError, download
 from annotator.importing.pictures import UnusableFileError
 from annotator.importing.sources import MAX_CLASS_NAME, ImportStoppedError, Member, readable_name
+from annotator.importing.tables import delimiter_of, exceeds
 
 ENDINGS = (".csv", ".jsonl", ".ndjson")
 JSON_ENDINGS = (".jsonl", ".ndjson")
@@ -24,10 +25,10 @@ MAX_URLS = 200_000
 AT_ONCE = 4
 # After so many failures in a row a server is not asked again: each of them may have taken a minute.
 PATIENCE = 8
-DELIMITERS = ",;\t"
 
 NO_TEXT = "a list of URLs must be text in UTF-8"
 NO_COLUMN = "a list of URLs needs a column “url” (CSV) or a field “url” (JSON lines)"
+TOO_MANY_CELLS = "a line of the list with more cells than columns (a cell with a comma needs quotation marks)"
 BAD_LINE = "a line of the list that is no JSON object with a field “url”"
 LIST_TOO_LARGE = f"a list of more than {MAX_LIST_BYTES // 1024**2} MB: send it in parts"
 TOO_MANY_URLS = f"a list of more than {MAX_URLS:,} URLs: send it in parts"
@@ -41,6 +42,7 @@ class Entry:
     url: str
     name: str = ""
     label: str = ""
+    problem: str = ""  # why it is left out, however its picture is
 
 
 def looks_like_list(name: str) -> bool:
@@ -70,23 +72,25 @@ class UrlListSource:
         threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download")
         coming = iter(self.entries)
         try:
-            waiting = deque((entry, threads.submit(self._fetch, entry.url)) for entry in islice(coming, AT_ONCE))
+            waiting = deque((entry, threads.submit(self._fetch, entry)) for entry in islice(coming, AT_ONCE))
             while waiting:
                 entry, data = waiting.popleft()
                 yield as_member(entry, data)
-                waiting.extend((other, threads.submit(self._fetch, other.url)) for other in islice(coming, 1))
+                waiting.extend((other, threads.submit(self._fetch, other)) for other in islice(coming, 1))
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _refuse(self) -> bytes:
         raise UnusableFileError(self.problem)
 
-    def _fetch(self, url: str) -> bytes:
-        server = server_of(url)
+    def _fetch(self, entry: Entry) -> bytes:
+        if entry.problem:
+            raise UnusableFileError(entry.problem)
+        server = server_of(entry.url)
         if self._failures[server] >= PATIENCE:
             raise UnusableFileError(GIVEN_UP)
         try:
-            data = download(url)
+            data = download(entry.url)
         except UnreachableError:
             self._failures[server] += 1
             raise
@@ -158,7 +162,7 @@ def write_entries(path: Path, entries: Sequence[Entry]) -> None:
 def read_csv(text: str) -> Iterator[Entry]:
     """Read the columns url, name and label; without a header, the first column is the URL. Raises UnusableFileError."""
     first = next(lines_of(text), "")
-    reader = csv.reader(StringIO(text, newline="\n"), delimiter=max(DELIMITERS, key=first.count))
+    reader = csv.reader(StringIO(text, newline="\n"), delimiter=delimiter_of(first))
     try:
         rows = (row for row in reader if any(cell.strip() for cell in row))
         header_row = next(rows, [])
@@ -168,6 +172,8 @@ def read_csv(text: str) -> Iterator[Entry]:
             return
         if "url" not in header:
             raise UnusableFileError(NO_COLUMN)
-        yield from (as_entry({"url": "", **dict(zip(header, row, strict=False))}) for row in rows)
+        for row in rows:
+            entry = as_entry({"url": "", **dict(zip(header, row, strict=False))})
+            yield replace(entry, problem=TOO_MANY_CELLS) if exceeds(row, header) else entry
     except csv.Error:
         raise UnusableFileError(NO_COLUMN) from None

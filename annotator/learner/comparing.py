@@ -53,7 +53,9 @@ def _compare(job: Job, progress: jobs.Progress) -> str:
     contenders = tuple(Contender.named(registry_name(name)) for name in job.options["strategies"])
     project, labels = job.project, job.options["labels"]
     share = share_of_reading(project)
-    pool = labelled_pool(project, at_least=labels + 2, progress=progress.part(0.0, share))
+    pool = labelled_pool(
+        project, at_least=labels + 2, progress=progress.part(0.0, share), until=job.options.get("until")
+    )
     repeated = {"seeds": job.options["seeds"], "labels": labels, "held_out": job.options["held_out"]}
     plan = Plan(contenders, training=pool.training, **repeated)
     keeper = _Keeper(job)
@@ -85,7 +87,7 @@ class _Keeper:
         self._written = time.monotonic()
 
     def read(self, pool: LabelledPool) -> list[Curve]:
-        """Return the runs so far; none when labels or the network were changed since, for these are other runs."""
+        """Return the runs so far; none when images or the network were changed since, for these are other runs."""
         try:
             kept = json.loads(self.path.read_text())
             return from_json(kept["runs"]) if kept["sha256"] == pool.sha256 else []

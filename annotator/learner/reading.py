@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from django.db.models import Max
+from django.db.models import Max, Q
 from django.utils import timezone
 
 from annotator.learner.targets import Vote
@@ -80,6 +80,18 @@ def votes_among(project: Project, ids: set[int]) -> Votes:
     for pk, row, index, value, replaced_by in labels.order_by("pk").values_list(*columns):
         if pk in ids and replaced_by not in ids:
             votes[row].append(index if value is None else value)
+    return dict(votes)
+
+
+def votes_until(project: Project, last: int) -> Votes:
+    """Return the votes as they were when the annotation of this id was the newest."""
+    labels = Annotation.objects.filter(
+        project=project, kind=Annotation.Kind.LABEL, image__deleted_at=None, pk__lte=last
+    )
+    labels = labels.filter(Q(superseded_by=None) | Q(superseded_by__pk__gt=last))
+    votes: Votes = defaultdict(list)
+    for row, index, value in labels.order_by("pk").values_list("image__row", "label_class__index", "value"):
+        votes[row].append(index if value is None else value)
     return dict(votes)
 
 

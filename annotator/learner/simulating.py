@@ -49,14 +49,15 @@ class LabelledPool:
         return digest.hexdigest()
 
 
-def labelled_pool(project: Project, *, at_least: int, progress: Progress) -> LabelledPool:
+def labelled_pool(project: Project, *, at_least: int, progress: Progress, until: int | None = None) -> LabelledPool:
     """Read the labelled images, through the layers that stay as they are where the project's network has trained ones.
 
+    With `until` the labels are those of the time when the annotation of this id was the newest.
     Raises NoClassesError, TooFewLabelsError, and one of networks.NETWORK_ERRORS.
     """
     if project.is_regression:
         raise NoClassesError(f"“{project.slug}” asks for a number: strategies are simulated on classes")
-    votes = reading.current_labels(project)[1]
+    votes = reading.current_labels(project)[1] if until is None else reading.votes_until(project, until)
     chosen = {row: majority([int(vote) for vote in found]) for row, found in sorted(votes.items())}
     if len(chosen) < at_least:
         raise TooFewLabelsError(

@@ -9,6 +9,7 @@ from annotator.models import Linearization, Project
 ENOUGH = 10  # audited images; with fewer, the answer would be the prior's alone
 TARGETS = range(50, 100)  # per cent
 SURE = 0.9
+USED_UP = "as many labels have come as were thought to be needed; the model is about to look again"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ def outlook(
     since = max(0, labelled - found["labels"])
     labels, low, high = (_less(value, since) for value in need[:3])
     left = max(0, images - labelled)
-    words, note = _words(labels, low, high, reached=need[3], left=left)
+    if need[0] and labels == 0:  # an estimate, used up; whether it was right is seen when the learner looks again
+        labels, words, note = None, "perhaps none", USED_UP
+    else:
+        words, note = _words(labels, low, high, reached=need[3], left=left)
     return Outlook(
         target=project.target_accuracy,
         labels=labels,

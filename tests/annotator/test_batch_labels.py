@@ -222,6 +222,17 @@ def test_numbers_are_checked_against_the_scale(make_project, bob):
     ]
 
 
+def test_half_of_a_number_behind_a_comma_without_quotation_marks_is_not_taken_for_the_number(make_project, bob):
+    project = make_project("angles", images=3, label_type="regression", minimum=0, maximum=10, step=0.5)
+    batch = make_batch(project, list(project.images.order_by("row")))
+    lines = filled(batch, "3", "4", "5").decode().splitlines()
+    lines[1], lines[2] = f"{lines[1]},5", f"{lines[2]},"
+    report = take(batch, bob, "\n".join(lines).encode())
+    assert (report.taken, labels_of(project)) == (2, {1: [4.0], 2: [5.0]})
+    (reason,) = reasons(report)
+    assert reason == reading.TOO_MANY_CELLS
+
+
 def test_class_names_are_found_however_a_spreadsheet_wrote_them(batch, bob, project):
     LabelClass.objects.create(project=project, name="=Größe", index=3)
     report = take(batch, bob, filled(batch, " CAT ", "'=Größe", "=gro\u0308ße"))

@@ -13,7 +13,7 @@ from annotator import jobs
 from annotator.actions.comparing import ComparisonError, cancel_comparison, compare_strategies
 from annotator.forms.comparing import ComparisonForm
 from annotator.learner.naming import registry_name
-from annotator.models import Job, Project
+from annotator.models import Annotation, Job, Project
 from annotator.models.strategies import CLASSES, title
 from annotator.queries import comparisons
 from tests.annotator.test_progress import annotate
@@ -92,7 +92,8 @@ def test_asking_starts_a_job_and_shows_it(
         reply = ask(as_user(alice))
     job = Job.objects.get(kind=Job.Kind.COMPARE)
     assert (reply.status_code, reply.url) == (302, reverse("project-comparison", args=["animals", job.pk]))
-    assert job.options == {"strategies": TWO, "seeds": 3, "labels": 33, "held_out": 16}
+    newest = Annotation.objects.latest("pk").pk
+    assert job.options == {"strategies": TWO, "seeds": 3, "labels": 33, "held_out": 16, "until": newest}
     assert sent_tasks == [("annotator.tasks.compare_strategies", (job.pk,))]
     page = words(as_user(alice).get(reply.url))
     assert "Look-ahead, Random; 3 repetitions of 33 labels, 16 images held out" in page

@@ -16,9 +16,10 @@ from annotator.importing.weights import keep_weights
 from annotator.learner import comparing, reviving
 from annotator.learner.networks import new_network, open_pool, settle_norms_
 from annotator.learner.simulating import LabelledPool, labelled_pool
-from annotator.models import Job
+from annotator.models import Job, Project
 from annotator.queries import comparisons
-from tests.annotator.learner_steps import correct, label_rows
+from tests.annotator.conftest import add_scan
+from tests.annotator.learner_steps import correct, label, label_rows, withdraw
 from tests.annotator.weights_files import file_of, upload
 
 pytestmark = pytest.mark.django_db
@@ -39,8 +40,8 @@ def ask(project, **options) -> Job:
     return compare_strategies(project=project, user=project.created_by, **chosen)
 
 
-def read(project) -> LabelledPool:
-    return labelled_pool(project, at_least=2, progress=lambda *_: None)
+def read(project, *, until: int | None = None) -> LabelledPool:
+    return labelled_pool(project, at_least=2, progress=lambda *_: None, until=until)
 
 
 def kept_runs(job) -> list[dict]:
@@ -107,6 +108,27 @@ def test_it_makes_way_for_other_work_and_goes_on_where_it_was(
     assert job.state == "done"
     assert job.report == whole.report
     assert not comparing.kept_file(job).exists()
+
+
+def test_labels_that_come_while_it_waits_change_nothing(labelled, digits, keep_always, monkeypatch):
+    whole = ask(labelled)
+    learner.compare(whole.pk)
+    whole.refresh_from_db()
+    job = ask(labelled)
+    monkeypatch.setattr(jobs, "others_wait", lambda job: bool(kept_runs(job)))
+    learner.compare(job.pk)
+    before = kept_runs(job)
+    assert before
+    add_scan(labelled, 60, digits.images[60])
+    label(labelled, 60, 3)
+    correct(labelled.annotations_made[7], (labelled.truth[7] + 1) % 10)
+    withdraw(labelled.annotations_made[9])
+    kept = comparing._Keeper(job).read(read(Project.objects.get(), until=job.options["until"]))
+    assert [list(curve.rows) for curve in kept] == [run["rows"] for run in before]
+    monkeypatch.setattr(jobs, "others_wait", lambda job: False)
+    learner.compare(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.report) == ("done", whole.report)
 
 
 def test_making_way_is_no_failed_attempt(labelled, settings):

@@ -69,6 +69,13 @@ def test_labels_that_came_since_are_taken_off(live: Linearization) -> None:
     assert (said.labels, said.low, said.high) == (42, 0, 192)
 
 
+def test_an_estimate_that_is_used_up_is_not_taken_for_the_target_reached(live: Linearization) -> None:
+    said = advice(live, 79.0, 20.0, 300.0, 0.42, labelled=182)
+    assert (said.labels, said.low, said.high) == (None, 0, 218)
+    assert (said.words, said.note) == ("perhaps none", outlook.USED_UP)
+    assert advice(live, 0.0, 0.0, 300.0, 0.55, labelled=182).words == "none"
+
+
 def test_without_enough_audits_the_page_says_how_many_there_are(
     live: Linearization, alice: User, as_user: AsUser
 ) -> None:

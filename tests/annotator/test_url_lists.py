@@ -112,6 +112,23 @@ def test_lists_of_other_countries_and_without_a_header_are_read(delimiter: str, 
     assert len(url_lists.read_entries(bare, "a.csv")) == 2
 
 
+def test_a_line_with_more_cells_than_columns_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(url_lists, "download", lambda _url: b"a picture")
+    lines = [
+        "url,name,label,",
+        "http://a.example/1,one,3,5",
+        'http://a.example/2,two,"3,5"',
+        "http://a.example/3,three,4,,",
+    ]
+    found = list(url_lists.UrlListSource(write_csv(tmp_path, "\n".join(lines))).members())
+    assert [(member.name, member.folder) for member in found[1:]] == [("two", "3,5"), ("three", "4")]
+    assert [member.read() for member in found[1:]] == [b"a picture"] * 2
+    with pytest.raises(UnusableFileError, match="quotation marks"):
+        found[0].read()
+
+
 def test_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
