@@ -38,7 +38,7 @@ class Chooser:
     ) -> None:
         """Another network is live, trained on these rows; about `horizon` labels are asked for until the next."""
         told, self.rows, self.horizon, self.since = len(self.rows), list(rows), horizon, 0
-        if self.networks.start is not None and self.name in OUTLIVE_NETWORKS and self.selector is not None:
+        if self._outlives_networks and self.selector is not None:
             for row in self.rows[told:]:
                 self.selector.label_(row)
             return
@@ -96,5 +96,10 @@ class Chooser:
         return candidates
 
     @property
+    def _outlives_networks(self) -> bool:
+        return self.networks.start is not None and self.name in OUTLIVE_NETWORKS
+
+    @property
     def _seed(self) -> int:
-        return self.networks.seed * SEEDS + len(self.rows)
+        # A state that outlives trainings is made anew when a run is resumed, at another label than the first time.
+        return self.networks.seed * SEEDS + (0 if self._outlives_networks else len(self.rows))
