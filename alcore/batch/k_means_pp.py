@@ -64,6 +64,7 @@ def _picks(similarity: Similarity, near: Tensor, most: int, generator: torch.Gen
         if len(picked) == min(most, PICKS):
             break
         now = torch.minimum(now, similarity.distances(points, points[place].expand(len(points))))
+        now[points == points[place]] = 0
     return picked
 
 

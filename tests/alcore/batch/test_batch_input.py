@@ -55,6 +55,13 @@ def test_duplicates_are_never_picked_while_something_else_is_left(method, dtype)
         assert len({row % 10 for row in batch.rows}) == 10
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_k_means_pp_picks_no_image_twice_where_a_kernel_puts_it_at_a_distance_from_itself(seed):
+    pairs = features(8, 6).float().repeat(2, 1)
+    batch = select_batch(features=pairs, count=14, transforms=[AcsGradient()], selection="k_means_pp", seed=seed)
+    assert len(set(batch.rows)) == 14
+
+
 @pytest.mark.parametrize("method", ALL)
 def test_only_rows_of_the_pool_are_picked_and_they_keep_their_numbers(method):
     pool = [11, 3, 4, 9]
