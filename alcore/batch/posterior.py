@@ -22,6 +22,7 @@ def conditioned(similarity: Similarity, known: Tensor, *, noise: float) -> Simil
     """
     if isinstance(similarity, FeatureRows):
         return conditioned_features(similarity, known, noise=noise)
+    known = known[similarity.diagonal()[known] > 0]  # the others say nothing, and without noise have no factor
     if not len(known):
         return similarity
     if len(known) > LARGEST_KNOWN:
@@ -58,6 +59,8 @@ def _by_images(rows: FeatureRows, known: Tensor, noise: float) -> FeatureRows:
     features = rows.side(known).double()
     values, vectors = torch.linalg.eigh(features @ features.t())
     kept = values > RANK * values.amax().clamp_min(1e-300)
+    if not kept.any():
+        return rows
     directions = features.t() @ (vectors[:, kept] * values[kept].rsqrt())  # (S, rank), orthonormal
     lost = (1 - _shrinkage(values[kept], noise)) * directions
     return rows.less(directions, lost)

@@ -67,6 +67,28 @@ def test_the_posterior_is_that_of_the_gaussian_process(width, kind, of):
     check_consistent(found)
 
 
+@pytest.mark.parametrize("width", [4, 9])
+@pytest.mark.parametrize("kind", ["features", "kernel", "function"])
+def test_training_images_without_features_leave_the_kernel_as_it_is(width, kind):
+    features = draw(width)
+    features[SIZE:] = 0
+    similarity = all_kinds(features)[kind]
+    known = apply_transforms([similarity], [Posterior("train", 0.7)], seed=0)
+    torch.testing.assert_close(dense(known), dense(similarity))
+
+
+@pytest.mark.parametrize("method", ["max_det", "bait"])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("trained", [1, 5])
+def test_training_images_without_features_change_no_pick(method, noise, trained):
+    features = draw()[: SIZE + trained]
+    features[SIZE:] = 0
+    choices = {"count": 3, "selection": method, "noise": noise, "mode": "TP"}
+    alone = select_batch(features=features, pool=range(SIZE), **choices)
+    for given in ({"features": features}, {"kernel": features @ features.T}):
+        assert select_batch(**given, train=range(SIZE, SIZE + trained), **choices).rows == alone.rows
+
+
 @pytest.mark.parametrize("kind", ["features", "kernel", "function"])
 def test_scale_makes_the_mean_over_the_training_images_one(kind):
     found = apply_transforms([all_kinds(draw())[kind]], [Scale()], seed=0)
