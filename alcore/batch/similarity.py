@@ -93,10 +93,9 @@ class FeatureRows(Similarity):
         self._diagonal: Tensor | None = None
 
     def diagonal(self) -> Tensor:
-        """Squared norms, summed in float64."""
+        """Squared norms, summed in float64: exact for whole numbers, whose ties would else be decided by rounding."""
         if self._diagonal is None:
-            norms = [torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64) for rows in self.each_block()]
-            self._diagonal = torch.cat(norms).square()
+            self._diagonal = torch.cat([rows.double().square().sum(1) for rows in self.each_block()])
         return self._diagonal
 
     def each_block(self) -> Iterator[Tensor]:

@@ -174,6 +174,22 @@ def test_lcmd_says_which_cluster_an_image_was_picked_from():
     assert batch.steps[0].details == {"cluster_sum": 5.0, "cluster_size": 2.0}
 
 
+@pytest.mark.parametrize("method", ["max_dist", "lcmd", "max_diag"])
+def test_ties_of_whole_numbers_go_to_the_lower_row(method):
+    """Norms and distances of words are sums of ones: that of three is 3, not the square of its root."""
+    for seed in range(10):
+        pairs = torch.randint(0, 5, (40, 3), generator=torch.Generator().manual_seed(seed))
+        words = torch.nn.functional.one_hot(pairs, 5).flatten(1).float()
+        kernel = (words @ words.T).double()
+        batch = select_batch(features=words, count=10, selection=method)
+        if method == "max_diag":
+            assert batch.rows == tuple(range(10))
+        else:
+            assert list(batch.rows) == twin(method, words.double(), 40, [], 10, 0.1)[0]
+        assert batch.rows == select_batch(kernel=kernel, count=10, selection=method).rows
+        assert all(score == round(score) for score in batch.scores.tolist())
+
+
 @pytest.mark.parametrize("method", ["max_dist", "max_det"])
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_a_shortlist_that_is_too_short_only_takes_longer(monkeypatch, method, size):
