@@ -1,5 +1,7 @@
 """BAIT: the images whose labels would lower the variance of everything, pool and training images, the most."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -53,9 +55,11 @@ class _Forward:
         self._factor = torch.eye(rows.width, dtype=torch.float64, device=rows.device)
         self._moment = self._target.clone()
         self._variances = rows.diagonal()[: rows.size].clone()
-        right = self._target.to(rows.dtype)
+        # A power of two near the trace of G, so that products of four features stay in their type and lose no digit.
+        self._unit = 2.0 ** math.frexp(float(self._target.diagonal().sum()))[1]
+        right = (self._target / self._unit).to(rows.dtype)
         parts = [((part @ right) * part).sum(1, dtype=torch.float64) for part in torch.split(rows.pool, 2048)]
-        self._squares = torch.cat(parts)
+        self._squares = torch.cat(parts) * self._unit
         self._taken = torch.zeros(rows.size, dtype=torch.bool, device=rows.device)
         self._floor = EXHAUSTED * float(self._variances.amax())
 
@@ -85,8 +89,9 @@ class _Forward:
         q = float(turned @ moved)
         beta = 1 / (s**0.5 * (s**0.5 + self._noise))
         u = self._factor @ turned
-        columns = self._rows.pool @ torch.stack([u, self._factor @ moved]).to(self._rows.dtype).t()
-        covariance, crossed = columns[:, 0].double(), columns[:, 1].double()
+        right = torch.stack([u, self._factor @ moved / self._unit]).to(self._rows.dtype)
+        columns = self._rows.pool @ right.t()
+        covariance, crossed = columns[:, 0].double(), columns[:, 1].double() * self._unit
         self._squares.addcmul_(crossed, covariance, value=-2 / s)
         covariance.square_()
         self._squares.add_(covariance, alpha=q / s**2)

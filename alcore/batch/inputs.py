@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from alcore.batch.errors import BatchInputError, BatchRowsError, UnknownSelectionError
+from alcore.batch.magnitude import SQUARES, check_magnitude
 from alcore.batch.similarity import FeatureRows, FunctionRows, KernelRows, Similarity
 from alcore.datasets import ImageRows, Progress, batch_rows
 from alcore.kernel import KernelOptions, LastLayer
@@ -152,6 +153,7 @@ def _of_inputs(inputs: Tensor, rows: Rows, kind: BaseKernel, options: KernelOpti
     if kind == "linear":
         return FeatureRows(pool, train)
     if kind == "nngp":
+        check_magnitude(FeatureRows(pool, train).diagonal(), inputs.dtype, error=BatchInputError, power=SQUARES)
         return FunctionRows(pool, train, partial(nngp_block, depth=options.depth))
     return FunctionRows(pool, train, partial(laplace_block, length_scale=options.length_scale))
 

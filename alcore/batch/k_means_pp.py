@@ -1,9 +1,12 @@
 """Chance, in proportion to the squared distance from what is selected: the seeding of k-means++."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from alcore.batch.distances import least_distances, nearest_trained
+from alcore.batch.errors import BatchInputError
 from alcore.batch.problem import Problem, Step
 from alcore.batch.similarity import Similarity
 
@@ -18,6 +21,7 @@ def select_k_means_pp(problem: Problem) -> list[Step]:
     The first of a cold start is uniform. Draws are made from distances that are some picks old and accepted with the
     share that is left of them, which gives exactly that probability: the pool is passed over once for many picks.
     Where all distances are zero the lower rows come first. Scores are squared distances when picked (0 for the first).
+    Raises BatchInputError for distances that are not finite.
     Source: Arthur and Vassilvitskii 2007; Holzmueller et al. 2023, arXiv 2203.09410 (KMeansPP).
     """
     similarity = problem.similarity
@@ -30,7 +34,10 @@ def select_k_means_pp(problem: Problem) -> list[Step]:
         steps.append(Step(int(torch.randint(similarity.size, (1,), generator=generator)), 0.0))
         near = _distances(similarity, diagonal, steps)
     while len(steps) < problem.count:
-        if not float(near.sum()) > 0:
+        total = float(near.sum())
+        if not math.isfinite(total):
+            raise BatchInputError(f"k_means_pp: squared distances add up to {total}, features are to be scaled")
+        if not total > 0:
             return steps + _lower_rows(similarity.size, steps, problem.count)
         picked = _picks(similarity, near, problem.count - len(steps), generator)
         steps += picked

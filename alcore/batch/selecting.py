@@ -8,11 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from alcore.batch.bait import select_bait
-from alcore.batch.errors import BatchError, BatchSizeError, TransformError, UnknownSelectionError
+from alcore.batch.errors import (
+    BatchError,
+    BatchInputError,
+    BatchSizeError,
+    TransformError,
+    UnknownSelectionError,
+)
 from alcore.batch.frank_wolfe import select_frank_wolfe
 from alcore.batch.inputs import BaseKernel, Rows, Source
 from alcore.batch.k_means_pp import select_k_means_pp
 from alcore.batch.lcmd import select_lcmd
+from alcore.batch.magnitude import check_magnitude
 from alcore.batch.max_det import select_max_det
 from alcore.batch.max_diag import select_max_diag
 from alcore.batch.max_dist import select_max_dist
@@ -93,8 +100,10 @@ def select_batch(
         progress=progress,
     )
     similarity = apply_transforms(similarities, list(transforms)[sketch is not None :], seed=seed)
-    if not bool(torch.isfinite(similarity.diagonal()).all()):
+    diagonal = similarity.diagonal()
+    if not bool(torch.isfinite(diagonal).all()):
         raise TransformError("the transformed kernel is not finite: features or factors are too large for their type")
+    check_magnitude(diagonal, similarity.dtype, error=TransformError if transforms else BatchInputError)
     with_train = mode == "TP" or (mode is None and selection in OF_DISTANCES)
     steps = METHODS[selection](Problem(similarity, count, with_train, noise, seed, over_selection, progress))
     return _batch(steps, rows)

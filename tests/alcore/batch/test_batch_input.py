@@ -18,6 +18,9 @@ from alcore.batch import (
     make_transform,
     select_batch,
 )
+from alcore.batch.k_means_pp import select_k_means_pp
+from alcore.batch.problem import Problem
+from alcore.batch.similarity import KernelRows
 from alcore.cholesky import NonFiniteError
 from alcore.posterior.checks import PoolError, RowError
 
@@ -114,6 +117,41 @@ def test_rows_that_are_not_finite_are_named(method):
     kernel[3, 3] = float("inf")
     with pytest.raises(NonFiniteError, match="row 3"):
         select_batch(kernel=kernel, count=2, selection=method)
+
+
+@pytest.mark.parametrize("method", [each for each in ALL if each != "random"])
+@pytest.mark.parametrize("train", [[], [5, 7]])
+def test_features_whose_squares_leave_single_precision_are_refused_and_in_double_only_a_scale(method, train):
+    given, choices = features(40, 5), {"count": 6, "selection": method, "train": train}
+    expected = select_batch(features=given, noise=0.1, **choices).rows
+    for factor, words in (
+        (1e20, "too large for torch.float32.*or give float64"),
+        (1e-20, "too small for torch.float32"),
+    ):
+        with pytest.raises(BatchInputError, match=words):
+            select_batch(features=(factor * given).float(), **choices)
+        assert select_batch(features=factor * given, noise=0.1 * factor, **choices).rows == expected
+    for factor in (1e14, 1e-14):
+        assert select_batch(features=(factor * given).float(), noise=0.1 * factor, **choices).rows == expected
+
+
+def test_one_row_that_is_too_large_is_refused_wherever_it_comes_from():
+    given = features().float()
+    with pytest.raises(TransformError, match="too large"):
+        select_batch(features=given, count=2, transforms=[make_transform("scale", {"factor": 1e17})])
+    with pytest.raises(BatchInputError, match="too large"):
+        select_batch(features=1e10 * given, count=2, base_kernel="nngp")
+    given[5] *= 3e19
+    for train in ([], [5]):
+        with pytest.raises(BatchInputError, match="too large"):
+            select_batch(features=given, count=2, train=train, selection="k_means_pp")
+
+
+def test_k_means_pp_ends_where_a_kernel_is_infinite():
+    kernel = torch.ones(4, 4, dtype=torch.float64).fill_diagonal_(torch.inf)
+    rows = KernelRows(kernel, torch.arange(4), torch.arange(0))
+    with pytest.raises(BatchInputError, match="add up to inf"):
+        select_k_means_pp(Problem(rows, 2, False, 0.1, 0))
 
 
 @pytest.mark.parametrize(
