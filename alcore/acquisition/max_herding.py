@@ -11,6 +11,7 @@ from alcore.acquisition.geometry import unit_rows
 FIRST_BLOCK, LARGEST_BLOCK = 16, 512  # candidates evaluated at once: few, since the first are likely to win
 RADIUS = 1.0
 ROUNDING = 64
+FINE = 0.1  # a radius below this takes float64: inner products in float32 are off by 1e-7, and radius^2 divides that
 
 
 class MaxHerding:
@@ -18,8 +19,9 @@ class MaxHerding:
 
     Similarity is exp(-||x - y||^2 / radius^2) of rows taken to unit length; `weights` weigh the images of the pool.
     Gains only shrink as labels come in, so that old ones bound new ones: a label re-evaluates the few candidates whose
-    bounds could still win, O(N D) each. Source: Bae, Noh, Sutherland 2024, Generalized coverage for more robust
-    low-budget active learning, arXiv 2407.12212, equation 4; lazy evaluation: Minoux 1978.
+    bounds could still win, O(N D) each. With a radius below 0.1 rows are kept in float64. Source: Bae, Noh, Sutherland
+    2024, Generalized coverage for more robust low-budget active learning, arXiv 2407.12212, equation 4; lazy
+    evaluation: Minoux 1978.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class MaxHerding:
         radius: float = RADIUS,
         weights: Tensor | None = None,  # (N,)
     ) -> None:
-        self.points = unit_rows(embeddings)
+        self.points = unit_rows(embeddings.double() if radius < FINE else embeddings)
         self.squares = self.points.square().sum(1)
         self.scale = -1 / radius**2
         weights = torch.ones_like(self.squares) if weights is None else weights.to(self.squares)
@@ -75,4 +77,5 @@ class MaxHerding:
     def _similarities(self, rows: Tensor) -> Tensor:  # (N, b)
         squares = self.squares[:, None] + self.squares[rows]
         distances = torch.addmm(squares, self.points, self.points[rows].t(), alpha=-2).clamp_min_(0)
+        distances[rows, torch.arange(len(rows))] = 0
         return distances.mul_(self.scale).exp_()

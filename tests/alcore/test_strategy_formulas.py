@@ -170,6 +170,26 @@ class Largest(TorchDispatchMode):
         return made
 
 
+@pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-5])
+def test_uncertainty_herding_in_single_precision_stands_two_labels_that_are_nearly_copies(gap):
+    generator = torch.Generator().manual_seed(1)
+    embeddings = torch.randn(200, 64, generator=generator).relu()
+    embeddings[1] = embeddings[0] * (1 + gap * torch.randn(64, generator=generator))
+    mean = 3 * torch.rand(200, 5, generator=generator)
+    single = UncertaintyHerding(embeddings, mean, (0, 1))
+    exact = UncertaintyHerding(embeddings.double(), mean.double(), (0, 1))
+    rows = torch.arange(200)
+    assert torch.equal(single._similarities(rows).diagonal().double(), torch.ones(200, dtype=torch.float64))
+    torch.testing.assert_close(single._similarities(rows).double(), exact._similarities(rows))
+    candidates = rows > 1
+    for _ in range(20):
+        (row, score), expected = single.choose(candidates), exact.choose(candidates)
+        assert (row, score) == (expected[0], pytest.approx(expected[1]))
+        candidates[row] = False
+        single.label_(row)
+        exact.label_(row)
+
+
 def test_the_radius_of_many_labels_is_found_without_all_pairs_at_once():
     count = 2 * BLOCK + 300
     angles = torch.linspace(0, 3, count, dtype=torch.float64)
