@@ -14,6 +14,7 @@ from torch import Tensor
 from alcore.batch.errors import BatchInputError
 
 BLOCK = 2048  # rows of the pool at a time
+PAIRS = 64  # of points at a time where a kernel only knows blocks
 LARGEST_EIGENPROBLEM = 5000  # points up to which a kernel is turned into features
 
 
@@ -56,11 +57,15 @@ class Similarity(ABC):
         """The kernel of a few points, from the input in float64."""
 
     def distances(self, left: Tensor, right: Tensor) -> Tensor:  # (m,), (m,) -> (m,) float64
-        """Squared distances of pairs, never negative."""
+        """Squared distances of pairs, never negative, and 0 of a point to itself."""
         diagonal = self.diagonal()
-        inner = [self.block(one[None], other[None])[0, 0] for one, other in zip(left, right, strict=True)]
-        crossed = torch.stack(inner) if inner else diagonal.new_zeros(0)
-        return (diagonal[left] + diagonal[right] - 2 * crossed).clamp_min(0)
+        found = torch.zeros(len(left), dtype=torch.float64, device=self.device)
+        apart = (left != right).nonzero()[:, 0]
+        for rows in blocks(len(apart), PAIRS):
+            pairs = apart[slice(*rows)]
+            one, other = left[pairs], right[pairs]
+            found[pairs] = diagonal[one] + diagonal[other] - 2 * self.block(one, other).diagonal()
+        return found.clamp_min_(0)
 
     def sums(self, with_train: bool) -> Tensor:  # (N + n,) float64
         """Every point's similarities added up over the pool, or over pool and training images."""
@@ -217,14 +222,17 @@ class FunctionRows(Similarity):
         self._function = function
         self.size, self.trained = len(pool), len(train)
         self.device, self.dtype = pool.device, pool.dtype
+        self._diagonal: Tensor | None = None
 
     def diagonal(self) -> Tensor:
-        """The diagonals of small blocks."""
-        parts = []
-        for rows in blocks(self.points, 64):
-            inputs = self._inputs.pool_side(*rows).double()
-            parts.append(self._function(inputs, inputs).diagonal())
-        return torch.cat(parts)
+        """The diagonals of small blocks, formed once."""
+        if self._diagonal is None:
+            parts = []
+            for rows in blocks(self.points, PAIRS):
+                inputs = self._inputs.pool_side(*rows).double()
+                parts.append(self._function(inputs, inputs).diagonal())
+            self._diagonal = torch.cat(parts)
+        return self._diagonal
 
     def side(self, points: Tensor) -> Tensor:
         """Their inputs."""
@@ -273,6 +281,10 @@ class ScaledRows(Similarity):
     def block(self, left: Tensor, right: Tensor) -> Tensor:
         """Scaled."""
         return self.factor * self.inner.block(left, right)
+
+    def distances(self, left: Tensor, right: Tensor) -> Tensor:
+        """Scaled: the other may know them better than by its blocks."""
+        return self.factor * self.inner.distances(left, right)
 
     def scaled(self, factor: float) -> "ScaledRows":
         """Factors multiply."""

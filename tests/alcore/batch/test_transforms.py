@@ -254,3 +254,30 @@ def test_a_kernel_of_functions_selects_like_its_matrix():
         batch = select_batch(features=features, base_kernel="laplace", **choices)
         again = select_batch(kernel=matrix, **choices)
         torch.testing.assert_close(batch.scores, again.scores)
+
+
+def test_the_diagonal_of_a_kernel_of_functions_is_formed_once():
+    seen = []
+
+    def kernel(left, right):
+        seen.append((len(left), len(right)))
+        return laplace_block(left, right)
+
+    features = draw()
+    rows = FunctionRows(features[:SIZE], features[SIZE:], kernel)
+    first = rows.diagonal()
+    assert len(seen) == 1
+    assert torch.equal(rows.diagonal(), first)
+    rows.distances(torch.arange(10), torch.arange(10))
+    assert len(seen) == 1
+    rows.distances(torch.arange(10), torch.arange(10).flip(0))
+    assert seen[1:] == [(10, 10)]
+
+
+@pytest.mark.parametrize("transforms", [[], [Scale(2.0)], [Posterior("train", 0.7)], [AcsGradient()]])
+@pytest.mark.parametrize("kind", ["features", "kernel", "function"])
+def test_no_kernel_puts_a_point_at_a_distance_from_itself(kind, transforms):
+    points = torch.arange(SIZE + TRAINED)
+    for seed in range(5):
+        similarity = apply_transforms([all_kinds(draw(seed=seed))[kind]], transforms, seed=0)
+        assert similarity.distances(points, points).tolist() == [0] * len(points)
