@@ -16,8 +16,10 @@ def select_max_det(problem: Problem) -> list[Step]:
     """Greedily the largest determinant of K + sigma^2 I: the largest variance given the images before (pivots).
 
     Variances only fall, so the next picks are found among the few largest, exactly, and the whole pool is conditioned
-    on many picks at once. In mode TP the training images are known, with the same noise. Scores are variances plus
-    sigma^2. Where nothing is left to learn (no noise, all variances zero) the lower rows come first, detail exhausted.
+    on many picks at once. In float32 only up to rounding: once the variances left are below about 1e-7 of the largest
+    at the start, an image outside of the few may be ahead by that much. In mode TP the training images are known, with
+    the same noise. Scores are variances plus sigma^2. Where nothing is left to learn (no noise, all variances zero) the
+    lower rows come first, detail exhausted.
     Source: Holzmueller et al. 2023, arXiv 2203.09410 (MaxDet).
     """
     similarity = problem.similarity
