@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from alcore.acquisition.geometry import LastLayerGradients
+from alcore.acquisition.random import generator_of
 from alcore.acquisition.selector import best_of
 
 
@@ -21,7 +22,7 @@ class Badge:
         likeliest = torch.zeros_like(mean).scatter_(1, mean.argmax(1, keepdim=True), 1)
         self.gradients = LastLayerGradients(mean - likeliest, embeddings)
         self.nearest = self.gradients.squared_norms()
-        self.seed = seed
+        self.seed = int(seed)
         self.chosen = 0
 
     def choose(self, candidates: Tensor) -> tuple[int, float]:
@@ -48,4 +49,4 @@ class Badge:
         return self.nearest
 
     def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.chosen)
+        return generator_of(self.seed * 1_000_003 + self.chosen)

@@ -11,14 +11,14 @@ from alcore.cholesky import NonFiniteError
 from alcore.posterior import Posterior
 from alcore.posterior.checks import checked_rows
 
-# Parts with a line for every image, and the axis it is on.
-BY_IMAGE = {
-    "mean": 0,
-    "embeddings": 0,
-    "kernel": 0,
-    "gradients": 0,
-    "dropout_samples": 1,
-    "predicted_losses": 0,
+# Parts with a line for every image.
+SHAPES = {
+    "mean": ("N", "K"),
+    "embeddings": ("N", "D"),
+    "kernel": ("N", "N"),
+    "gradients": ("N", "S"),
+    "dropout_samples": ("T", "N", "K"),
+    "predicted_losses": ("N",),
 }
 
 
@@ -32,8 +32,9 @@ class Situation:
 
     `candidates` are the images that may be asked about, `labelled` the rows with an answer in the order they came.
     `embeddings` are what the network's last layer reads; `kernel` or `gradients` come from a
-    linearisation. `dropout_samples` and `predicted_losses` are made once per network. Raises SituationError,
-    CandidateError, RowError, and NonFiniteError naming the row.
+    linearisation. `dropout_samples` and `predicted_losses` are made once per network. All parts are tensors in floating
+    point, held without their gradients. Raises SituationError, CandidateError, RowError, and NonFiniteError naming the
+    row.
     """
 
     candidates: Tensor  # (N,) bool
@@ -58,10 +59,11 @@ class Situation:
             raise SituationError(f"a posterior of {self.posterior.size} images, candidates of {self.size}")
         if self.mean is None and self.posterior is not None:
             object.__setattr__(self, "mean", self.posterior.mean)
-        for name, axis in BY_IMAGE.items():
+        for name in SHAPES:
             part = getattr(self, name)
             if part is not None:
-                _check_part(name, part, axis, self.size)
+                _check_part(name, part, self.size)
+                object.__setattr__(self, name, part.detach())
 
     @property
     def size(self) -> int:
@@ -69,9 +71,16 @@ class Situation:
         return len(self.candidates)
 
 
-def _check_part(name: str, part: Tensor, axis: int, size: int) -> None:
-    if part.ndim <= axis or part.shape[axis] != size:
-        raise SituationError(f"{name} has shape {tuple(part.shape)}, the pool has {size} images")
+def _check_part(name: str, part: Tensor, size: int) -> None:
+    shape = SHAPES[name]
+    axis = shape.index("N")
+    if not isinstance(part, Tensor):
+        raise SituationError(f"{name} is a tensor, got {type(part).__name__}")
+    if part.ndim != len(shape) or part.shape[axis] != size or 0 in part.shape:
+        wanted = f"({', '.join(shape)})"
+        raise SituationError(f"{name} has shape {tuple(part.shape)}, the pool has {size} images: {wanted} is wanted")
+    if not part.is_floating_point():
+        raise SituationError(f"{name} is in floating point, got {part.dtype}")
     if name == "kernel" and part.shape != (size, size):
         raise SituationError(f"a kernel of {size} images is square, got {tuple(part.shape)}")
     finite = torch.isfinite(part)

@@ -28,6 +28,7 @@ from alcore.acquisition.uncertainty_herding import UncertaintyHerding, calibrate
 from alcore.acquisition.variance import epig_scores, variance_reduction_scores
 from alcore.estimates import left_out_predictions
 from alcore.posterior import Posterior
+from alcore.posterior.checks import whole_number
 
 Part = TypeVar("Part")
 Scores = Callable[[Situation, int], Tensor]  # situation, seed -> (N,)
@@ -65,8 +66,10 @@ def rank(strategy: str, situation: Situation, *, count: int = 1, seed: int) -> R
     By score, the largest first; with a state, one after another, each as if those before it had a label already.
 
     Raises SituationError for a strategy that does not exist or parts that are missing, CandidateError for more images
-    than there are candidates, NonFiniteError for scores that are no numbers.
+    than there are candidates, NonFiniteError for scores that are no numbers; SituationError (badge) or UncertaintyError
+    for fewer than two classes where they are compared.
     """
+    count = _checked_count(count)
     entry = _checked(strategy, situation, count)
     if entry.best is not None and situation.posterior is not None and situation.posterior.form == "frobenius":
         return entry.best(situation, count)
@@ -93,11 +96,16 @@ def start(strategy: str, situation: Situation, *, count: int, seed: int) -> Sele
     return entry.start(situation, count, seed)
 
 
+def _checked_count(count: int) -> int:
+    found = whole_number(count)
+    if found is None or found < 1:
+        raise CandidateError(f"a ranking of {count} images was asked for")
+    return found
+
+
 def _checked(strategy: str, situation: Situation, count: int) -> Strategy:
     if strategy not in STRATEGIES:
         raise SituationError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise CandidateError(f"a ranking of {count} images was asked for")
     if count > int(situation.candidates.sum()):
         raise CandidateError(f"{count} images were asked for, {int(situation.candidates.sum())} are candidates")
     for group in STRATEGIES[strategy].needs:
@@ -135,6 +143,13 @@ def _there(part: Part | None) -> Part:
 def _lcmd(situation: Situation, _count: int, _seed: int) -> Selector:
     geometry = Kernelled(situation.kernel) if situation.kernel is not None else Embedded(_there(situation.gradients))
     return LargestClusterMaximumDistance(geometry, situation.labelled)
+
+
+def _badge(situation: Situation, _count: int, seed: int) -> Selector:
+    mean = _there(situation.mean)
+    if mean.shape[1] < 2:
+        raise SituationError(f"badge needs at least two classes, got predictions of shape {tuple(mean.shape)}")
+    return Badge(mean, _there(situation.embeddings), seed=seed)
 
 
 def _prob_cover(situation: Situation, _count: int, seed: int) -> Selector:
@@ -246,7 +261,7 @@ STRATEGIES: Mapping[str, Strategy] = {
         "BADGE",
         "Images that would change the last layer most, each in a direction of its own, drawn by chance.",
         (PREDICTED, EMBEDDED),
-        start=lambda situation, _, seed: Badge(_there(situation.mean), _there(situation.embeddings), seed=seed),
+        start=_badge,
     ),
     "typiclust": Strategy(
         "TypiClust",

@@ -185,15 +185,18 @@ def _of_network(
 
 
 def _check_features(features: Tensor) -> None:
-    if not isinstance(features, Tensor) or features.ndim != 2 or 0 in features.shape:
-        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise BatchInputError(f"features are one row of numbers an image, got {shape}")
+    if not isinstance(features, Tensor):
+        raise BatchInputError(f"features are a tensor, got {type(features).__name__}: torch.as_tensor makes one")
+    if features.ndim != 2 or 0 in features.shape:
+        raise BatchInputError(f"features are one row of numbers an image, got {tuple(features.shape)}")
     if features.dtype not in (torch.float32, torch.float64):
         raise BatchInputError(f"features are float32 or float64, got {features.dtype}")
     require_finite(features, "features")
 
 
 def _check_kernel(kernel: Tensor) -> None:
+    if not isinstance(kernel, Tensor):
+        raise BatchInputError(f"a kernel is a tensor, got {type(kernel).__name__}: torch.as_tensor makes one")
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(kernel) == 0:
         raise BatchInputError(f"a kernel has a row and a column for each image, got {tuple(kernel.shape)}")
     if kernel.dtype not in (torch.float32, torch.float64):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -28,6 +29,7 @@ from alcore.batch.random import select_random
 from alcore.batch.transforms import Sketch, Transform, apply_transforms
 from alcore.datasets import ImageRows, Progress
 from alcore.kernel import KernelOptions
+from alcore.posterior.checks import whole_number
 
 Mode = Literal["P", "TP"]
 Selection = Literal["random", "max_diag", "max_det", "max_dist", "k_means_pp", "lcmd", "frank_wolfe", "bait"]
@@ -41,6 +43,7 @@ METHODS: Mapping[str, Callable[[Problem], list[Step]]] = {
     "frank_wolfe": select_frank_wolfe,
     "bait": select_bait,
 }
+LARGEST_SEED = 2**63  # of torch's generators: seeds count modulo this
 OF_DISTANCES = ("max_dist", "k_means_pp", "lcmd")
 
 
@@ -83,8 +86,9 @@ def select_batch(
     RowError, NonFiniteError, and LinearizationError or KernelError for networks that have no such kernel.
     Source: Holzmueller, Zaverkin, Kaestner, Steinwart 2023, arXiv 2203.09410.
     """
-    _check_choices(count, selection, mode, noise, over_selection, seed)
-    matrices = [features] if isinstance(features, Tensor) else list(features or ())
+    count, seed = _checked_count(count), _checked_seed(seed)
+    _check_choices(selection, mode, noise, over_selection)
+    matrices = list(features) if isinstance(features, Sequence) else [] if features is None else [features]
     networks = [network] if isinstance(network, nn.Module) else list(network or ())
     source = Source(matrices, kernel, networks, images)
     rows = Rows.checked(source.size, pool, train)
@@ -120,16 +124,26 @@ def _fused_sketch(transforms: Sequence[Transform]) -> int | None:
     return transforms[0].size if transforms and isinstance(transforms[0], Sketch) else None
 
 
-def _check_choices(count: int, selection: str, mode: str | None, noise: float, over: float, seed: int) -> None:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+def _checked_count(count: int) -> int:
+    found = whole_number(count)
+    if found is None or found < 1:
         raise BatchSizeError(f"a batch has at least one image, got {count!r}")
+    return found
+
+
+def _checked_seed(seed: int) -> int:
+    found = whole_number(seed)
+    if found is None or found < 0:
+        raise BatchError(f"a seed is a whole number of at least 0, got {seed!r}")
+    return found % LARGEST_SEED
+
+
+def _check_choices(selection: str, mode: str | None, noise: float, over: float) -> None:
     if selection not in METHODS:
         raise UnknownSelectionError(f"there is no selection method {selection!r}; there are {', '.join(METHODS)}")
     if mode is not None and mode not in get_args(Mode):
         raise UnknownSelectionError(f"there is no mode {mode!r}; there are P and TP")
-    if not 0 <= noise < float("inf"):
+    if not isinstance(noise, Real) or not 0 <= noise < float("inf"):
         raise BatchError(f"the noise is a standard deviation of at least 0, got {noise!r}")
-    if not 1 <= over < float("inf"):
+    if not isinstance(over, Real) or not 1 <= over < float("inf"):
         raise BatchError(f"the over-selection is a factor of at least 1, got {over!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise BatchError(f"a seed is a whole number of at least 0, got {seed!r}")

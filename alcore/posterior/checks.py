@@ -57,14 +57,20 @@ def checked_ridge(ridge: float) -> float:
     return value
 
 
+def whole_number(value: object) -> int | None:
+    """As a plain one whatever its type, NumPy's or torch's; None for what is none, as a truth value is."""
+    if isinstance(value, bool) or getattr(value, "dtype", None) in (torch.bool, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        return None
+
+
 def checked_row(row: int, size: int) -> int:
     """The row as a plain whole number; a truth value is none: a mask is never taken for rows. Raises RowError."""
-    is_truth = isinstance(row, bool) or getattr(row, "dtype", None) in (torch.bool, bool)
-    try:
-        found = -1 if is_truth else operator.index(row)
-    except TypeError:
-        found = -1
-    if not 0 <= found < size:
+    found = whole_number(row)
+    if found is None or not 0 <= found < size:
         raise RowError(f"row {row!r} is outside the pool of {size} images")
     return found
 

@@ -3,12 +3,14 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from alcore.acquisition.ranking import CandidateError
 from alcore.acquisition.situation import Situation, SituationError
 from alcore.acquisition.strategies import NEEDS, STRATEGIES, rank, start
+from alcore.acquisition.uncertainty import UncertaintyError
 from alcore.posterior import NonFiniteError, RowError, make_posterior
 from tests.alcore.situations import situation_of
 
@@ -120,6 +122,51 @@ def test_a_situation_that_does_not_fit_itself_is_refused():
         Situation(torch.ones(3))
     with pytest.raises(SituationError, match="posterior of 12 images, candidates of 3"):
         Situation(torch.ones(3, dtype=torch.bool), posterior=whole.posterior)
+
+
+@pytest.mark.parametrize(
+    ("part", "broken", "words"),
+    [
+        ("mean", lambda part: part[:, 0], r"mean has shape \(12,\).*\(N, K\) is wanted"),
+        ("mean", lambda part: part[:, :0], r"mean has shape \(12, 0\)"),
+        ("embeddings", lambda part: part[:, 0], r"embeddings has shape \(12,\).*\(N, D\) is wanted"),
+        ("embeddings", lambda part: part[:, :, None, None], r"embeddings has shape \(12, 3, 1, 1\)"),
+        ("embeddings", lambda part: part[:, :0], r"embeddings has shape \(12, 0\)"),
+        ("embeddings", lambda part: part.long(), "floating point, got torch.int64"),
+        ("embeddings", lambda part: part.numpy(), "a tensor, got ndarray"),
+        ("dropout_samples", lambda part: part[0], r"dropout_samples has shape \(12, 3\).*\(T, N, K\) is wanted"),
+        ("predicted_losses", lambda part: part[:, None], r"predicted_losses has shape \(12, 1\).*\(N\) is wanted"),
+    ],
+)
+def test_parts_are_tensors_of_their_shape_in_floating_point(part, broken, words):
+    with pytest.raises(SituationError, match=words):
+        situation_of(**{part: broken(getattr(situation_of(), part))})
+
+
+@pytest.mark.parametrize("name", WITH_STATE)
+def test_parts_with_gradients_are_taken_as_numbers(name):
+    plain = situation_of(labelled=(2, 7))
+    learned = {part: getattr(plain, part).clone().requires_grad_() for part in ("mean", "embeddings", "kernel")}
+    expected = rank(name, plain, count=5, seed=0).rows
+    assert rank(name, situation_of(labelled=(2, 7), **learned), count=5, seed=0).rows == expected
+
+
+def test_badge_needs_two_classes_as_margin_does():
+    one = {"posterior": None, "mean": torch.zeros(12, 1)}
+    with pytest.raises(SituationError, match=r"badge needs at least two classes, got predictions of shape \(12, 1\)"):
+        rank("badge", situation_of(**one), count=1, seed=0)
+    with pytest.raises(UncertaintyError, match="at least two classes"):
+        rank("margin", situation_of(**one), count=1, seed=0)
+
+
+@pytest.mark.parametrize("name", ["random", "badge", "typiclust", "prob_cover"])
+def test_whole_numbers_of_other_types_count_and_no_seed_is_too_large(name):
+    expected = rank(name, situation_of(), count=4, seed=5).rows
+    assert rank(name, situation_of(), count=np.int64(4), seed=np.int64(5)).rows == expected
+    assert rank(name, situation_of(), count=4, seed=2**63 + 5).rows == expected
+    assert len(rank(name, situation_of(), count=4, seed=10**30).rows) == 4
+    with pytest.raises(CandidateError, match="ranking of True images"):
+        rank(name, situation_of(), count=True, seed=0)
 
 
 def test_names_that_do_not_exist_are_refused_with_those_that_do():

@@ -1,5 +1,6 @@
 """What a batch may be asked of: cold starts, duplicates, ties; and every bad input in words."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -167,6 +168,13 @@ def test_k_means_pp_ends_where_a_kernel_is_infinite():
         ({"base_kernel": "gradient"}, BatchInputError, "needs a network"),
         ({"noise": -1.0}, BatchError, "got -1.0"),
         ({"noise": float("nan")}, BatchError, "got nan"),
+        ({"noise": "a"}, BatchError, "standard deviation of at least 0, got 'a'"),
+        ({"over_selection": "a"}, BatchError, "factor of at least 1, got 'a'"),
+        ({"count": True}, BatchSizeError, "got True"),
+        ({"seed": 0.5}, BatchError, "got 0.5"),
+        ({"features": np.ones((3, 2))}, BatchInputError, "features are a tensor, got ndarray"),
+        ({"features": [[1.0, 2.0]]}, BatchInputError, "features are a tensor, got list"),
+        ({"features": None, "kernel": np.eye(3)}, BatchInputError, "a kernel is a tensor, got ndarray"),
         ({"over_selection": 0.5}, BatchError, "got 0.5"),
         ({"seed": -1}, BatchError, "got -1"),
         ({"train": [12]}, RowError, "row 12 is outside"),
@@ -194,6 +202,15 @@ def test_k_means_pp_ends_where_a_kernel_is_infinite():
 def test_bad_input_is_explained(choices, error, words):
     with pytest.raises(error, match=words):
         select_batch(**{"features": features(), "count": 2, **choices})
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_whole_numbers_of_other_types_count_and_no_seed_is_too_large(method):
+    choices = {"features": features(), "selection": method, "transforms": [Sketch(4)]}
+    expected = select_batch(count=3, seed=5, **choices).rows
+    assert select_batch(count=np.int64(3), seed=np.int64(5), **choices).rows == expected
+    assert select_batch(count=torch.tensor(3), seed=2**63 + 5, **choices).rows == expected
+    assert len(select_batch(count=3, seed=10**30, **choices).rows) == 3
 
 
 @pytest.mark.parametrize(
