@@ -11,6 +11,7 @@ from alcore.acquisition.geometry import unit_rows
 FIRST_BLOCK, LARGEST_BLOCK = 16, 512  # candidates evaluated at once: few, since the first are likely to win
 RADIUS = 1.0
 ROUNDING = 64
+COPIES = 8  # times the rounding: squared distances of unit rows below that are 0
 FINE = 0.1  # a radius below this takes float64: inner products in float32 are off by 1e-7, and radius^2 divides that
 
 
@@ -78,4 +79,5 @@ class MaxHerding:
         squares = self.squares[:, None] + self.squares[rows]
         distances = torch.addmm(squares, self.points, self.points[rows].t(), alpha=-2).clamp_min_(0)
         distances[rows, torch.arange(len(rows))] = 0
+        distances.masked_fill_(distances < COPIES * torch.finfo(distances.dtype).eps, 0)  # copies, as an image itself
         return distances.mul_(self.scale).exp_()
