@@ -116,20 +116,24 @@ def error_curve(pairs: Sequence[AuditPair], *, labelled: Sequence[datetime]) -> 
 
 
 def histogram(project: Project, scale: Scale) -> list[dict[str, Any]]:
-    """Return how many labels there are in each part of the range: each number by itself where there are few."""
+    """Return how many labels there are in each part of the range: equally many numbers, or each one by itself."""
     values = labelling.current_labels(project).filter(value__isnull=False).values_list("value", flat=True)
     steps = round((scale.maximum - scale.minimum) / scale.step)
-    single = steps < BINS
-    bins = steps + 1 if single else BINS
-    width = scale.step if single else (scale.maximum - scale.minimum) / BINS
-    start = scale.minimum - width / 2 if single else scale.minimum
-    counts = Counter(min(max(int((value - start) / width), 0), bins - 1) for value in values if value is not None)
-    return [{"words": _bin_words(scale, place, width, single=single), "labels": counts[place]} for place in range(bins)]
+    width = math.ceil(steps / BINS)  # in steps, or a bin would hold a number more than the next
+    found = Counter(
+        min(max(round((v - scale.minimum) / scale.step), 0), steps) // width for v in values if v is not None
+    )
+    firsts = range(0, steps + 1, width)
+    return [
+        {"words": _bin_words(scale, first, min(first + width - 1, steps)), "labels": found[place]}
+        for place, first in enumerate(firsts)
+    ]
 
 
-def _bin_words(scale: Scale, place: int, width: float, *, single: bool) -> str:
-    low = scale.minimum + place * width
-    return scale.text(low) if single else f"{scale.text(low)} to {scale.text(low + width)}"
+def _bin_words(scale: Scale, first: int, last: int) -> str:
+    """Name the bin between two steps by its first and last number."""
+    low, high = (scale.text(scale.minimum + step * scale.step) for step in (first, last))
+    return low if first == last else f"{low} to {high}"
 
 
 def numbers(project: Project, live: Linearization | None, *, labelled: Sequence[datetime]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from annotator.actions import leasing
 from annotator.models import Annotation, AuditDraw, Linearization, Project, Query
+from annotator.models.scale import Scale
 from annotator.queries import errors, progress
 from tests.annotator.labelling_steps import make_live
 from tests.annotator.numbers_steps import disc_project, give
@@ -120,8 +121,19 @@ def test_numbers_are_counted_by_part_of_the_range_or_each_where_there_are_few(al
     Project.objects.update(maximum=100.0)
     project.refresh_from_db()
     bins = errors.histogram(project, project.scale)
-    assert [row["labels"] for row in bins] == [4] + [0] * 19
-    assert bins[1]["words"] == "5 to 10"
+    assert [row["labels"] for row in bins] == [4] + [0] * 20
+    assert [row["words"] for row in bins[:2] + bins[-2:]] == ["0 to 4", "5 to 9", "95 to 99", "100"]
+
+
+def test_every_part_of_the_range_holds_equally_many_numbers_and_says_which(alice, bob):
+    project = disc_project(alice, bob, images=31, minimum=0.0, maximum=30.0, step=1.0)
+    for row in range(31):
+        give(project, row, float(row))
+    bins = errors.histogram(project, project.scale)
+    assert [row["labels"] for row in bins] == [2] * 15 + [1]
+    assert [row["words"] for row in bins[:2] + bins[-2:]] == ["0 to 1", "2 to 3", "28 to 29", "30"]
+    halves = errors.histogram(project, Scale(0.0, 30.0, 0.5))
+    assert [row["words"] for row in halves[:2] + halves[-1:]] == ["0 to 1", "1.5 to 2.5", "30"]
 
 
 def test_the_progress_page_and_the_api_speak_of_errors(as_user, alice, bob):
