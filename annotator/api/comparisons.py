@@ -68,14 +68,18 @@ class ComparedPair(rest.Serializer[Any]):
     one = rest.CharField()
     other = rest.CharField()
     difference = rest.FloatField(help_text="Area of one minus that of the other, within repetitions.")
-    interval = IntervalField(allow_null=True)
+    interval = IntervalField(
+        allow_null=True, help_text="95 %, of this pair by itself: the one in words holds for all rivals at once."
+    )
     wins = rest.FloatField(help_text="Share of the repetitions in which one is ahead.")
     verdict = rest.ChoiceField(choices=["better", "worse", "open"])
 
 
 class ComparisonResult(rest.Serializer[Any]):
     headline = rest.CharField()
-    words = rest.CharField()
+    words = rest.CharField(
+        help_text="How far the first is ahead of the next, with an interval that holds for all rivals at once."
+    )
     images = rest.IntegerField()
     seeds = rest.IntegerField()
     network = rest.CharField(help_text="Which network was trained, in words.")

@@ -153,7 +153,9 @@ def _ahead(report: dict[str, Any]) -> str:
     if margin["interval"] is None:
         return f"{said}, in a single repetition."
     low, high = (_points(end).removeprefix("+") for end in margin["interval"])
-    return f"{said} (95 % interval {low} to {high})."
+    rivals = len(report["strategies"]) - 1  # the interval was widened for so many, unlike those of the pairs
+    kind = "95 % interval" if rivals == 1 else "95 % interval that holds for all rivals at once:"
+    return f"{said} ({kind} {low} to {high})."
 
 
 def _about_chance(report: dict[str, Any]) -> str:

@@ -213,7 +213,8 @@ def test_the_page_has_advice_curves_and_pairs(labelled: Project, alice: User, as
     page = words(as_user(alice).get(reverse("project-comparison", args=["animals", job.pk])))
     assert "Take Look-ahead, or Margin." in page
     assert "5 repetitions do not tell it from Margin." in page
-    assert "(95 % interval −0.5 to 1.5)" in page
+    assert "(95 % interval that holds for all rivals at once: −0.5 to 1.5)" in page
+    assert "with the 95 % interval of this pair by itself" in page
     assert "It is better than random." in page
     assert "81.5 %" in page
     assert "31 labels" in page
@@ -250,6 +251,12 @@ def test_a_single_repetition_has_no_interval() -> None:
     assert "in a single repetition" in comparisons.recommendation(one)[1]
 
 
+def test_the_interval_of_a_single_rival_is_that_of_the_pair() -> None:
+    two = report(tied=["margin"])
+    two["strategies"].pop()
+    assert "(95 % interval −0.5 to 1.5)" in comparisons.recommendation(two)[1]
+
+
 def test_a_strategy_that_is_offered_no_longer_keeps_its_name(labelled: Project) -> None:
     assert (title("oracle"), title("margin"), title("lookahead-linear")) == ("oracle", "Margin", "Look-ahead")
 
@@ -284,6 +291,7 @@ def test_a_script_reads_the_result(labelled: Project, alice: User, as_user: AsUs
     found = as_user(alice).get(reverse("api-comparison", args=["animals", job.pk])).json()["result"]
     assert found["headline"] == "Take Look-ahead, or Margin."
     assert found["strategies"][0]["interval"] == pytest.approx([0.8, 0.84])
+    assert "holds for all rivals at once" in found["words"]
     assert len(found["pairs"]) == 6
     assert {pair["verdict"] for pair in found["pairs"]} == {"better", "worse", "open"}
 
