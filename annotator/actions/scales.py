@@ -5,9 +5,8 @@ from django.db import transaction
 from annotator.actions.projects import ProjectError, check_labels, save_checked
 from annotator.actions.sending import send_task
 from annotator.models import Project
+from annotator.models.scale import FIXED
 from annotator.queries.labelling import has_numbers
-
-FIXED = "Numbers have been given on this scale: unit, range and step stay, since another would change what they say."
 
 
 @transaction.atomic

@@ -12,7 +12,7 @@ from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 
 from annotator.models import LabelClass, Membership, Project
-from annotator.models.scale import Scale, ScaleError
+from annotator.models.scale import FIXED, Scale, ScaleError
 from annotator.models.strategies import GROUPS, Strategy, explanation
 
 CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
@@ -189,13 +189,21 @@ class ScaleForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at 
 
     def __init__(self, data: QueryDict | None = None, *, instance: Project, fixed: bool = False) -> None:
         super().__init__(data, instance=copy(instance))
-        for name in SCALE_FIELDS[1:]:
-            self.fields[name].disabled = fixed
+        kept = SCALE_FIELDS[1:] if fixed else ()
+        sent = QueryDict() if data is None else data
+        # A page of before the first number has these fields open, and what is disabled is read from the project.
+        self.comes_late = any(
+            name in sent and self.fields[name].has_changed(self.initial[name], sent[name]) for name in kept
+        )
+        for name in kept:
+            self.fields[name].disabled = True
 
     def clean(self) -> dict[str, Any]:
-        """A number can be chosen on the scale."""
+        """A number can be chosen on the scale; another scale comes too late once there are numbers."""
         cleaned = super().clean() or self.cleaned_data
         check_scale(self, cleaned)
+        if self.comes_late:
+            self.add_error(None, FIXED)
         return cleaned
 
 

@@ -8,6 +8,10 @@ TOLERANCE = 1e-6  # of a step: what two ways of writing the same number may diff
 MOST_STEPS = 1_000_000
 LARGEST = 1e12
 DIGITS = 12  # significant ones: beyond them are the errors of binary fractions
+FIXED = (
+    "Numbers have been given on this scale meanwhile: unit, range and step stay, since another would change what they "
+    "say. Nothing was changed."
+)
 
 
 class ScaleError(ValueError):

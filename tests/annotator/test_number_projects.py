@@ -15,6 +15,7 @@ from annotator.actions.scales import change_scale
 from annotator.exporting import archive, csv, jsonl
 from annotator.importing.files import import_path
 from annotator.models import Annotation, Job, Project
+from annotator.models.scale import Scale
 from tests.annotator.numbers_steps import SCALE, disc, disc_project, give
 
 pytestmark = pytest.mark.django_db
@@ -119,6 +120,24 @@ def test_a_scale_can_be_changed_until_somebody_has_answered_on_it(as_user, alice
     assert client.post(address, {"quantity": "Girth"}).status_code == 302
     discs.refresh_from_db()
     assert (discs.quantity, discs.unit, discs.maximum) == ("Girth", "mm", 10)
+
+
+@pytest.mark.parametrize("late", [{"unit": "mm"}, {"maximum": "60"}, {"step": "0.25"}, {"minimum": "wide"}])
+def test_a_scale_sent_after_the_first_number_is_refused_in_words_and_shown_as_it_is(as_user, alice, discs, late):
+    client, address = as_user(alice), reverse("project-scale", args=["discs"])
+    before = {"quantity": "Width", "unit": "px", "minimum": "2", "maximum": "30", "step": "0.5"}
+    give(discs, 0, 4.0)
+    reply = client.post(address, {**before, "quantity": "Girth", **late})
+    page = reply.content.decode()
+    assert reply.status_code == 422
+    assert "Numbers have been given on this scale meanwhile" in page
+    assert "Nothing was changed." in page
+    assert 'name="maximum" value="30.0" step="any" disabled' in page
+    discs.refresh_from_db()
+    assert (discs.quantity, discs.scale) == ("Width", Scale(2, 30, 0.5, "Width", "px"))
+    assert client.post(address, {**before, "quantity": "Girth"}).status_code == 302
+    discs.refresh_from_db()
+    assert discs.quantity == "Girth"
 
 
 def test_a_project_of_classes_has_no_scale_to_change(as_user, alice, project):
