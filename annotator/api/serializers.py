@@ -350,7 +350,7 @@ class BehindBody(serializers.Serializer[Any]):
 
 class FidelityBody(serializers.Serializer[Any]):
     words = serializers.CharField()
-    tone = serializers.ChoiceField(["good", "warning", "bad"])
+    tone = serializers.ChoiceField(["good", "warning", "bad", "neutral"])
     spearman = serializers.FloatField(allow_null=True, help_text="Null where nothing could be compared.")
     candidates = serializers.IntegerField()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 AGREES = 0.8
 PARTLY = 0.5
+FEWEST = 8  # candidates: with fewer, chance alone gives nearly any rank correlation
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,13 @@ def badge(metrics: dict[str, Any]) -> Badge | None:
     if spearman is None:
         reason = found.get("reason", "all candidates would change the model alike")
         return Badge(f"Look-ahead was not compared with real retraining: {reason}", "warning", None, 0)
-    verdict, tone = _verdict(spearman)
     count = found["candidates"]
+    if count < FEWEST:
+        words = (
+            f"Too few candidates to tell whether look-ahead agrees with real retraining: {count}, of {FEWEST} needed"
+        )
+        return Badge(words, "neutral", spearman, count)
+    verdict, tone = _verdict(spearman)
     words = f"Look-ahead {verdict} real retraining: rank correlation {_short(spearman)} ({count} candidates)"
     return Badge(words, tone, spearman, count)
 

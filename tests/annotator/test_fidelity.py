@@ -12,6 +12,7 @@ from tests.annotator.learner_steps import live
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 AGREES = "Look-ahead agrees with real retraining: rank correlation .93 (8 candidates)"
+TOO_FEW = "Too few candidates to tell whether look-ahead agrees with real retraining"
 
 
 def checked(version, **values):
@@ -70,9 +71,11 @@ def test_without_seconds_nothing_is_checked(trained_project, monkeypatch):
     ("found", "words", "tone"),
     [
         ({"spearman": 0.931, "candidates": 8}, AGREES, "good"),
-        ({"spearman": 0.5, "candidates": 5}, "Look-ahead partly agrees with real retraining", "warning"),
-        ({"spearman": -0.25, "candidates": 4}, "does not agree with real retraining: rank correlation -.25", "bad"),
-        ({"spearman": 1.0, "candidates": 4}, "rank correlation 1.00", "good"),
+        ({"spearman": 0.5, "candidates": 9}, "Look-ahead partly agrees with real retraining", "warning"),
+        ({"spearman": -0.25, "candidates": 8}, "does not agree with real retraining: rank correlation -.25", "bad"),
+        ({"spearman": 1.0, "candidates": 8}, "rank correlation 1.00", "good"),
+        ({"spearman": -0.4, "candidates": 4}, f"{TOO_FEW}: 4, of 8 needed", "neutral"),
+        ({"spearman": 1.0, "candidates": 7}, f"{TOO_FEW}: 7, of 8 needed", "neutral"),
         ({"spearman": None, "candidates": 4}, "not compared with real retraining: all candidates", "warning"),
         ({"reason": "too slow"}, "not compared with real retraining: too slow", "warning"),
     ],
