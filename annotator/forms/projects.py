@@ -12,7 +12,7 @@ from django.http import QueryDict
 from django.utils.datastructures import MultiValueDict
 
 from annotator.models import LabelClass, Membership, Project
-from annotator.models.scale import FIXED, Scale, ScaleError
+from annotator.models.scale import FIELDS, FIXED, Scale, ScaleError
 from annotator.models.strategies import GROUPS, Strategy, explanation
 
 CLASSES_HELP = "One a line. Behind a bar you may give a key of your own: “cat | k”. The keys 1 to 9 and 0 go first."
@@ -149,9 +149,7 @@ SCALE_FIELDS = ("quantity", "unit", "minimum", "maximum", "step")
 SCALE_LABELS = {
     "quantity": "What the number says",
     "unit": "Unit",
-    "minimum": "Smallest number",
-    "maximum": "Largest number",
-    "step": "Step",
+    **{field: called.capitalize() for field, called in FIELDS.items()},
 }
 SCALE_HELP = {
     "quantity": "As “Angle” or “Age”: the name of the field that annotators fill in.",

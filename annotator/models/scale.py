@@ -8,6 +8,7 @@ TOLERANCE = 1e-6  # of a step: what two ways of writing the same number may diff
 MOST_STEPS = 1_000_000
 LARGEST = 1e12
 DIGITS = 12  # significant ones: beyond them are the errors of binary fractions
+FIELDS = {"minimum": "smallest number", "maximum": "largest number", "step": "step"}  # what people know them by
 FIXED = (
     "Numbers have been given on this scale meanwhile: unit, range and step stay, since another would change what they "
     "say. Nothing was changed."
@@ -57,9 +58,9 @@ class Scale:
 
     def check(self) -> None:
         """Raise ScaleError unless numbers can be chosen on it."""
-        for field in ("minimum", "maximum", "step"):
+        for field, called in FIELDS.items():
             if not abs(getattr(self, field)) <= LARGEST:
-                raise ScaleError(f"The {field} must be a number up to {LARGEST:,.0f}.", field=field)
+                raise ScaleError(f"The {called} must lie within ±{LARGEST:,.0f}.", field=field)
         if not self.minimum < self.maximum:
             raise ScaleError("The largest number must be above the smallest.", field="maximum")
         if self.step <= 0:

@@ -1,9 +1,12 @@
 """The scale of a number: what may be chosen on it, and how numbers are read and written."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotator.forms.projects import SCALE_LABELS
 from annotator.models.scale import OffScaleError, Scale, ScaleError, parse_number, plain
 
 ANGLE = Scale(0, 180, 0.5, quantity="Angle", unit="°")
@@ -29,6 +32,13 @@ def test_a_scale_nothing_can_be_chosen_on_is_refused_with_the_field_to_change(sc
     with pytest.raises(ScaleError) as refused:
         scale.check()
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("field", ["minimum", "maximum", "step"])
+def test_a_number_too_large_for_a_scale_is_called_as_its_field_is(field):
+    with pytest.raises(ScaleError) as refused:
+        replace(ANGLE, **{field: 1e13}).check()
+    assert str(refused.value) == f"The {SCALE_LABELS[field].lower()} must lie within ±1,000,000,000,000."
 
 
 @pytest.mark.parametrize("scale", [ANGLE, Scale(-1, 1, 0.1), Scale(0.1, 0.7, 0.2), Scale(-20, 45, 1), Scale(0, 1, 1)])
