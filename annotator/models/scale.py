@@ -71,6 +71,20 @@ class Scale:
         if round(steps) < 1 or abs(steps - round(steps)) > TOLERANCE * max(1.0, steps):
             shown = f"{plain(self.minimum)} to {plain(self.maximum)}"
             raise ScaleError(f"From {shown} is no whole number of steps of {plain(self.step)}.", field="step")
+        self._check_digits()
+
+    def _check_digits(self) -> None:
+        """Raise ScaleError where keeping a number would move it: what is lost of thirds, say, is far below a step."""
+        before = math.floor(math.log10(max(abs(self.minimum), abs(self.maximum)))) + 1
+        behind = max(_decimals(value) for value in (self.minimum, self.step) if value)
+        lost = 0.5 * 10.0 ** (before - DIGITS)
+        if before + behind > DIGITS and lost > TOLERANCE * self.step:
+            shown = f"{plain(self.minimum)} to {plain(self.maximum)} in steps of {plain(self.step)}"
+            raise ScaleError(
+                f"Numbers from {shown} need more digits than the {DIGITS} that are kept: take a larger step, or a "
+                "range nearer to 0.",
+                field="step",
+            )
 
     def place(self, value: float) -> float:
         """Return the number as it is kept: inside the range and on a step. Raises OffScaleError."""
@@ -118,6 +132,12 @@ class Scale:
         """Return an error with its unit: one digit more than the scale has, since it is a mean."""
         digits = max(self.decimals + 1, 1 - math.floor(math.log10(abs(value))) if value else 0)
         return f"{value:,.{min(digits, DIGITS)}f} {self.unit}".strip()
+
+
+def _decimals(value: float) -> int:
+    """Return the places behind the point that a number takes; below 0 where it ends in noughts before it."""
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def plain(value: float) -> str:

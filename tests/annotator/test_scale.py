@@ -41,7 +41,35 @@ def test_a_number_too_large_for_a_scale_is_called_as_its_field_is(field):
     assert str(refused.value) == f"The {SCALE_LABELS[field].lower()} must lie within ±1,000,000,000,000."
 
 
-@pytest.mark.parametrize("scale", [ANGLE, Scale(-1, 1, 0.1), Scale(0.1, 0.7, 0.2), Scale(-20, 45, 1), Scale(0, 1, 1)])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        Scale(1.6e9, 1.6e9 + 100, 0.001),
+        Scale(-1.6e9 - 100, -1.6e9, 0.001),
+        Scale(1.6e9 + 0.125, 1.6e9 + 10.125, 1),
+        Scale(1e12 - 10, 1e12, 0.5),
+        Scale(1e9, 1e9 + 1, 1 / 3),
+    ],
+)
+def test_a_scale_whose_numbers_have_more_digits_than_are_kept_is_refused(scale):
+    with pytest.raises(ScaleError, match="need more digits than the 12 that are kept") as refused:
+        scale.check()
+    assert refused.value.field == "step"
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        ANGLE,
+        Scale(-1, 1, 0.1),
+        Scale(0.1, 0.7, 0.2),
+        Scale(-20, 45, 1),
+        Scale(0, 1, 1),
+        Scale(0, 1, 1 / 3),
+        Scale(1.6e9, 1.6e9 + 10, 0.01),
+        Scale(0, 1e12, 1e10),
+    ],
+)
 def test_every_step_of_a_scale_is_kept_as_it_is_written(scale):
     scale.check()
     steps = round((scale.maximum - scale.minimum) / scale.step)
