@@ -71,6 +71,17 @@ def test_members_see_open_batches_on_the_annotate_page_and_admins_at_home(projec
     assert "night shift" not in as_user(alice).get(reverse("project-home", args=[project.slug])).content.decode()
 
 
+@pytest.mark.parametrize(("count", "words"), [(2, ""), (3, "1 more batch<"), (5, "3 more batches<")])
+def test_of_many_open_batches_the_two_oldest_are_shown_and_the_others_unfold(project, bob, as_user, count, words):
+    found = [make_batch(project, rows_of(project, row), name=f"shift {row}") for row in range(count)]
+    page = as_user(bob).get(reverse("annotate", args=[project.slug]), follow=True).content.decode()
+    shown, _, rest = page.partition('class="open-batches')[2].partition("</section>")[0].partition("<details>")
+    assert [url(each, "annotate-batch") in shown for each in found] == [True, True] + [False] * (count - 2)
+    assert [url(each, "annotate-batch") in rest for each in found] == [False, False] + [True] * (count - 2)
+    assert words in rest
+    assert rest.count("<summary>") == (1 if count > 2 else 0)
+
+
 def test_a_tab_in_a_batch_counts_it_down_and_says_when_it_is_finished(batch, bob, as_user):
     client = as_user(bob)
     page = client.get(url(batch, "annotate-batch"), follow=True).content.decode()
