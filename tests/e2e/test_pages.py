@@ -63,6 +63,16 @@ def test_the_header_is_one_line_on_a_phone_and_cuts_no_word_off(sign_in, touch):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("path", ["progress/", "batches/", "settings/"])
+def test_the_page_one_is_on_stands_in_the_row_of_pages_on_a_phone_below_the_projects_name(sign_in, path):
+    page = sign_in("admin", viewport={"width": 390, "height": 844})
+    page.goto(PROJECT + path)
+    expect(page.locator(".tabs [aria-current]")).to_be_in_viewport(ratio=1)
+    expect(page.locator(".tabs-title")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("window.scrollY") == 0
+
+
+@pytest.mark.once
 def test_no_page_breaks_its_content_security_policy(sign_in):
     page = sign_in("admin")
     complaints = []
