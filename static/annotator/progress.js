@@ -28,17 +28,17 @@
 
   // A line with its interval as a band: `points` have labels, low, value and high.
   function band(points, words, y, options) {
+    const line = (name) => points.map((point) => ({ x: point.labels, y: point[name] }));
     return {
       type: "line",
       data: {
-        labels: points.map((point) => point.labels),
         datasets: [
-          { label: "upper end of the interval", data: points.map((point) => point.high), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
-          { label: "lower end of the interval", data: points.map((point) => point.low), borderColor: "transparent", pointRadius: 0 },
-          { label: words, data: points.map((point) => point.value), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2, order: -1 },
+          { label: "upper end of the interval", data: line("high"), borderColor: "transparent", pointRadius: 0, fill: "+1", backgroundColor: colour("--accent-soft") },
+          { label: "lower end of the interval", data: line("low"), borderColor: "transparent", pointRadius: 0 },
+          { label: words, data: line("value"), borderColor: colour("--accent"), backgroundColor: colour("--accent"), pointRadius: 2, order: -1 },
         ],
       },
-      options: { scales: axes("labels", y, options) },
+      options: { scales: axes("labels", y, options, { type: "linear" }) },
     };
   }
 
