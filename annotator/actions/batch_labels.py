@@ -208,7 +208,7 @@ class _Classes:
     """What answers of a file mean: classes by their names, however these are written, or numbers."""
 
     def __init__(self, project: Project) -> None:
-        self._numbers = project.scale is not None
+        self._scale = project.scale
         self._exact = {item.name: item.index for item in project.classes.all()}
         self._alike: dict[str, list[int]] = defaultdict(list)
         for name, index in self._exact.items():
@@ -216,8 +216,8 @@ class _Classes:
 
     def answer(self, text: str) -> Answer:
         """Return the answer of a cell. Raises _RefusedRowError, OffScaleError."""
-        if self._numbers:
-            return Answer(kind="label", value=parse_number(text.removeprefix("'")))
+        if self._scale is not None:
+            return Answer(kind="label", value=parse_number(text.removeprefix("'"), self._scale.unit))
         for written in (text, text.removeprefix("'")):  # exports put one before what a spreadsheet would run
             if written in self._exact:
                 return Answer(kind="label", class_index=self._exact[written])

@@ -1,8 +1,9 @@
 """What the annotator's page sends."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
+from django.http import QueryDict
 
 from annotator.models.answer import MAX_COMMENT, MAX_SECONDS, Answer
 from annotator.models.scale import OffScaleError, parse_number
@@ -24,12 +25,14 @@ class AnswerField(forms.CharField):
 
 
 class NumberField(forms.CharField):
-    """A number as people type it, with a point or a comma; None where nothing is typed."""
+    """A number as people type it, with a point or a comma, with its unit or without; None where nothing is typed."""
+
+    unit = ""
 
     def clean(self, value: object) -> float | None:
         text = super().clean(value)
         try:
-            return parse_number(text) if text.strip() else None
+            return parse_number(text, self.unit) if text.strip() else None
         except OffScaleError as error:
             raise forms.ValidationError(str(error)) from error
 
@@ -40,6 +43,10 @@ class CorrectionForm(forms.Form):
     client_key = forms.UUIDField()
     comment = forms.CharField(required=False, max_length=MAX_COMMENT)
     seconds = forms.FloatField(required=False, min_value=0, max_value=MAX_SECONDS)
+
+    def __init__(self, data: QueryDict, *, unit: str) -> None:
+        super().__init__(data)
+        cast(NumberField, self.fields["value"]).unit = unit
 
     def clean(self) -> dict[str, Any]:
         """A skip needs no number, whatever was typed before it; a label by number needs one."""

@@ -221,7 +221,7 @@ class _Import:
             if not folder:
                 continue
             try:
-                number = parse_number(folder)
+                number = parse_number(folder, scale.unit)
                 scale.contain(number)
             except OffScaleError:
                 words = f"from {scale.text(scale.minimum)} to {scale.words(scale.maximum)}"

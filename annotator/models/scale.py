@@ -147,13 +147,17 @@ def plain(value: float) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def parse_number(text: str) -> float:
-    """Return what somebody typed as a number; a comma may stand for the point. Raises OffScaleError."""
-    written = text.strip().replace("\u2212", "-").replace(",", ".")
-    try:
-        value = float(written)
-    except ValueError:
-        raise OffScaleError(f"“{text.strip()[:40]}” is no number.") from None
-    if not math.isfinite(value) or "_" in written:
-        raise OffScaleError(f"“{text.strip()[:40]}” is no number.")
-    return value
+def parse_number(text: str, unit: str = "") -> float:
+    """Return what somebody typed as a number; a comma may stand for the point, and the unit behind it.
+
+    Raises OffScaleError.
+    """
+    typed = text.strip()
+    for written in (typed, typed.removesuffix(unit)):  # first as it is: a unit may look like the end of a number
+        try:
+            value = float(written.replace("\u2212", "-").replace(",", "."))
+        except ValueError:
+            continue
+        if math.isfinite(value) and "_" not in written:
+            return value
+    raise OffScaleError(f"“{typed[:40]}” is no number.")

@@ -48,7 +48,7 @@ def annotate_session(request: HttpRequest, slug: str, session_id: UUID) -> HttpR
 def annotate_answer(request: HttpRequest, slug: str, session_id: UUID) -> HttpResponse:
     """Record the answer and show the next card."""
     session = access.own_session(request.user, session_id, slug=slug)
-    form = AnswerForm(request.POST)
+    form = AnswerForm(request.POST, unit=session.project.unit)
     if not form.is_valid():
         return refuse(request, session, first_error(form))
     try:
@@ -89,7 +89,7 @@ def annotate_correct(request: HttpRequest, slug: str, session_id: UUID, annotati
     session = access.own_session(request.user, session_id, slug=slug)
     if request.method == "GET":
         return ask_for_correction(request, session, annotation_id)
-    form = CorrectionForm(request.POST)
+    form = CorrectionForm(request.POST, unit=session.project.unit)
     if not form.is_valid():
         return refuse(request, session, first_error(form))
     try:

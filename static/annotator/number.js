@@ -18,9 +18,13 @@
     return { minimum: Number(minimum), maximum: Number(maximum), step: Number(step), decimals: Number(decimals), unit };
   }
 
+  // A comma may stand for the point, and the unit behind the number.
   function parse(text) {
-    const written = text.trim().replace("\u2212", "-").replace(",", ".");
-    return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(written) ? Number(written) : NaN;
+    const typed = text.trim(), { unit } = scale();
+    const bare = unit && typed.endsWith(unit) ? typed.slice(0, -unit.length).trim() : typed;
+    const read = [typed, bare].map((written) => written.replace("\u2212", "-").replace(",", "."));
+    const found = read.find((written) => /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(written));
+    return found === undefined ? NaN : Number(found);
   }
 
   function asText(value) {

@@ -187,6 +187,11 @@ def test_a_plain_form_saves_the_number_and_shows_the_next_image(tab):
     assert ">12.5 px<" in page_of(tab)
 
 
+def test_the_unit_may_be_typed_behind_the_number(tab):
+    assert send(tab, "number", "12,5 px").status_code == 200
+    assert Annotation.objects.get().value == 12.5
+
+
 def test_htmx_is_told_what_was_recorded(tab):
     reply = send(tab, "number", "12.5")
     assert reply.status_code == 200

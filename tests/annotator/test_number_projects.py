@@ -158,14 +158,14 @@ def test_images_of_a_project_of_numbers_are_prepared_without_classes(discs, alic
 
 
 def test_folders_of_numbers_are_labels_and_what_is_none_is_named(discs, alice, tmp_path):
-    for place, folder in enumerate(["4,5", "12.345", "31", "wide"]):
+    for place, folder in enumerate(["4,5", "12.345", "31", "wide", "9 px"]):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{place}.png").write_bytes(disc(3 + place, 200 + place))
     (tmp_path / "plain.png").write_bytes(disc(20, 300))
     report = import_path(project=discs, path=tmp_path, labels_from_folders=True, user=alice)
     values = dict(Annotation.objects.values_list("image__source_name", "value"))
-    assert values == {"4,5/0.png": 4.5, "12.345/1.png": 12.345}
-    assert (report.imported, report.labelled, report.problem_count, report.without_folder) == (5, 2, 0, 1)
+    assert values == {"4,5/0.png": 4.5, "12.345/1.png": 12.345, "9 px/4.png": 9}
+    assert (report.imported, report.labelled, report.problem_count, report.without_folder) == (6, 3, 0, 1)
     (group,) = [group for group in report.as_json()["groups"] if group["problem"]]
     assert "no number from 2 to 30 px" in group["reason"]
     assert group["names"] == ["31/2.png: 31", "wide/3.png: wide"]

@@ -114,6 +114,20 @@ def test_numbers_are_read_as_people_type_them(text, value):
     assert parse_number(text) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "unit", "value"),
+    [("10 %", "%", 10), ("10%", "%", 10), ("−2,5 °", "°", -2.5), ("10", "%", 10), ("10", "0", 10), ("3 km²", "km²", 3)],
+)
+def test_the_unit_may_stand_behind_a_number(text, unit, value):
+    assert parse_number(text, unit) == value
+
+
+@pytest.mark.parametrize("text", ["10 px", "%", "10 % %", "% 10", "nan %"])
+def test_another_unit_is_none_and_a_unit_alone_is_no_number(text):
+    with pytest.raises(OffScaleError, match=f"“{text}” is no number"):
+        parse_number(text, "%")
+
+
 @pytest.mark.parametrize("text", ["", "abc", "1.000,5", "1_000", "nan", "inf", "1e999", "0x10", "12°"])
 def test_what_is_no_number_is_named(text):
     with pytest.raises(OffScaleError, match="is no number"):

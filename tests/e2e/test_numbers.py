@@ -217,7 +217,7 @@ def test_an_earlier_number_is_corrected(product, open_page):
     page.locator(".history-item").first.click()
     field = page.get_by_label("Correct this number (%)")
     expect(field).to_have_value("33")
-    field.fill("34")
+    field.fill("34 %")
     page.get_by_role("button", name="Correct", exact=True).click()
     expect(page.locator(".history-label").first).to_contain_text("34 %")
     assert answers_of(product, image)[-2:] == [("label", 33.0), ("label", 34.0)]
