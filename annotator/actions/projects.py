@@ -19,6 +19,7 @@ from annotator.actions.preparing import prepare_new_classes, prepare_other_netwo
 from annotator.actions.sending import send_task
 from annotator.models import Job, LabelClass, Membership, Project
 from annotator.models.scale import ScaleError
+from annotator.models.strategies import Strategy
 from annotator.queries.strategies import arrays_wanted
 
 # Addresses that are pages of their own: /projects/new/.
@@ -53,6 +54,18 @@ class ProjectError(ValueError):
 
 class ClassError(ProjectError):
     """Classes that cannot be told apart, or have no name, or share a key."""
+
+
+class StrategyError(ProjectError):
+    """A strategy that has no meaning for the project's labels; `allowed` are those that have one."""
+
+    def __init__(self, what: str, allowed: Sequence[Strategy]) -> None:
+        self.what, self.allowed = what, allowed
+        super().__init__(self.words([one.label for one in allowed]), field="strategy")
+
+    def words(self, names: Sequence[str]) -> str:
+        """Say what to take, by these names: titles are for people, scripts send others."""
+        return f"This order is not one for {self.what}: take {', '.join(names)}."
 
 
 class MemberError(ProjectError):
@@ -182,14 +195,12 @@ def check_labels(project: Project) -> None:
 
 
 def check_strategy(project: Project) -> None:
-    """Raise ProjectError for a strategy that has no meaning for the project's labels."""
+    """Raise StrategyError for a strategy that has no meaning for the project's labels."""
     if project.label_type not in Project.LabelType.values or project.strategy not in Project.Strategy.values:
         return  # what is no choice at all is refused where the project is saved
     allowed = Project.STRATEGIES[Project.LabelType(project.label_type)]
     if project.strategy not in allowed:
-        names = ", ".join(str(strategy.label) for strategy in allowed)
-        what = "numbers" if project.is_regression else "classes"
-        raise ProjectError(f"This order is not one for {what}: take {names}.", field="strategy")
+        raise StrategyError("numbers" if project.is_regression else "classes", allowed)
 
 
 @transaction.atomic

@@ -23,4 +23,5 @@ class ProjectChange(serializers.Serializer[Any]):
         + " A project of numbers takes "
         + ", ".join(f"`{one.value}`" for one in NUMBERS)
         + "; max_det is for numbers alone.",
+        error_messages={"invalid_choice": f"“{{input}}” is no strategy: send one of {', '.join(Strategy.values)}."},
     )

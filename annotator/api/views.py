@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from annotator import access, metrics
 from annotator.actions import accounts, labelling, leasing
-from annotator.actions.projects import ProjectError, update_settings
+from annotator.actions.projects import ProjectError, StrategyError, update_settings
 from annotator.api import serializers
 from annotator.api.changes import ProjectChange, RefusedChangeError
 from annotator.api.requests import ApiView
@@ -77,6 +77,8 @@ class ProjectView(ApiView):
         asked.is_valid(raise_exception=True)
         try:
             update_settings(project=found.project, strategy=named(asked.validated_data["strategy"]))
+        except StrategyError as error:
+            raise RefusedChangeError(error.words([one.value for one in error.allowed])) from error
         except ProjectError as error:
             raise RefusedChangeError(str(error)) from error
         return self.describe(found)

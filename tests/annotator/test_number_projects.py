@@ -104,6 +104,24 @@ def test_the_settings_offer_the_orders_of_numbers_and_no_classes(as_user, alice,
     assert "Add classes" not in page
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (
+            "margin",
+            422,
+            "not one for numbers: take lookahead, max_det, core_set, typiclust, max_herding, lcmd, random.",
+        ),
+        ("Look-ahead", 400, "“Look-ahead” is no strategy: send one of lookahead, lookahead-network, "),
+    ],
+)
+def test_a_script_that_asks_for_another_order_is_told_the_names_to_send(as_user, alice, discs, sent, status, words):
+    address = reverse("api-project", args=["discs"])
+    reply = as_user(alice).patch(address, {"strategy": sent}, content_type="application/json")
+    assert reply.status_code == status
+    assert words in reply.content.decode()
+
+
 def test_a_scale_can_be_changed_until_somebody_has_answered_on_it(as_user, alice, discs, bob):
     client = as_user(alice)
     address = reverse("project-scale", args=["discs"])
