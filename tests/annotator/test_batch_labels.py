@@ -231,6 +231,8 @@ def test_half_of_a_number_behind_a_comma_without_quotation_marks_is_not_taken_fo
     assert (report.taken, labels_of(project)) == (2, {1: [4.0], 2: [5.0]})
     (reason,) = reasons(report)
     assert reason == reading.TOO_MANY_CELLS
+
+
 def test_a_table_may_have_the_projects_unit_behind_its_numbers(make_project, bob):
     project = make_project("levels", label_type="regression", minimum=0, maximum=100, step=1, unit="%")
     batch = make_batch(project, list(project.images.order_by("row")))
