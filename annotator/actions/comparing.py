@@ -31,8 +31,8 @@ def compare_strategies(*, project: Project, user: User, strategies: list[str], s
     if project.is_regression:
         raise ComparisonError("Strategies are compared where labels are classes; this project asks for a number.")
     size = comparisons.size(project)
-    if not size.is_enough:
-        raise ComparisonError(f"A comparison needs {size.wanted:,} labelled images; there are {size.labelled:,}.")
+    if words := comparisons.obstacle(project, size):
+        raise ComparisonError(words)
     if comparisons.is_comparing(project):
         raise ComparisonError("A comparison is under way: cancel it first, or wait for it.")
     # People label on: whenever the comparison goes on after other work, it is on the labels of this moment.

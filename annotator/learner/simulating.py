@@ -56,15 +56,15 @@ def labelled_pool(project: Project, *, at_least: int, progress: Progress, until:
     Raises NoClassesError, TooFewLabelsError, and one of networks.NETWORK_ERRORS.
     """
     if project.is_regression:
-        raise NoClassesError(f"“{project.slug}” asks for a number: strategies are simulated on classes")
+        raise NoClassesError(f"“{project.name}” asks for a number: strategies are simulated on classes")
     votes = reading.current_labels(project)[1] if until is None else reading.votes_until(project, until)
     chosen = {row: majority([int(vote) for vote in found]) for row, found in sorted(votes.items())}
     if len(chosen) < at_least:
         raise TooFewLabelsError(
-            f"“{project.slug}” has {len(chosen):,} labelled images; this simulation needs {at_least:,}"
+            f"“{project.name}” has {len(chosen):,} labelled images; this simulation needs {at_least:,}"
         )
     if len(set(chosen.values())) < 2:
-        raise TooFewLabelsError(f"all labels of “{project.slug}” name one class: there is nothing to learn")
+        raise TooFewLabelsError(f"all labels of “{project.name}” name one class: there is nothing to learn")
     images = list(Image.objects.filter(project=project).order_by("row"))
     rows = [row for row in chosen if row < len(images)]
     start, read, training = None, None, TrainingOptions(strength=project.training_strength)  # type: ignore[arg-type]

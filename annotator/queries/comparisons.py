@@ -63,6 +63,16 @@ def size(project: Project) -> Size:
     )
 
 
+def obstacle(project: Project, found: Size) -> str:
+    """Say why the labels so far cannot be compared on; "" where there are enough, of two classes or more."""
+    if not found.is_enough:
+        return f"A comparison needs {found.wanted:,} labelled images; there are {found.labelled:,}."
+    labels = current_labels(project).filter(image__deleted_at=None).order_by()
+    if len(labels.values("label_class").distinct()[:2]) < 2:
+        return f"All labels of “{project.name}” name one class: strategies can be compared once there are two."
+    return ""
+
+
 def comparisons(project: Project) -> QuerySet[Job]:
     """Return the project's comparisons, newest first."""
     return Job.objects.filter(project=project, kind=Job.Kind.COMPARE).select_related("requested_by").order_by("-id")

@@ -34,11 +34,13 @@ def project_comparisons(request: HttpRequest, slug: str) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             return redirect("project-comparison", slug, job.pk)
+    size = queries.size(found.project)
     context = {
         "access": found,
         "project": found.project,
         "form": form,
-        "size": queries.size(found.project),
+        "size": size,
+        "obstacle": queries.obstacle(found.project, size),
         "network": queries.network_words(found.project),
         "comparing": queries.is_comparing(found.project),
         "comparisons": queries.comparisons(found.project)[: queries.SHOWN],

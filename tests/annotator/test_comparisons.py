@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from alcore.comparison import CONTENDERS
 from annotator import jobs
@@ -131,6 +132,22 @@ def test_too_few_labels_are_counted(project: Project, alice: User, as_user: AsUs
     assert "A comparison needs 60 labelled images; there are 0." in page
     with pytest.raises(ComparisonError, match="needs 60 labelled images; there are 0"):
         compare_strategies(project=project, user=alice, strategies=TWO, seeds=2)
+
+
+def test_labels_of_one_class_cannot_be_compared_on(labelled: Project, bob: User, alice: User, as_user: AsUser) -> None:
+    assert comparisons.obstacle(labelled, comparisons.size(labelled)) == ""
+    Annotation.objects.update(label_class=labelled.classes.get(index=1))
+    said = "All labels of “Animals” name one class"
+    assert comparisons.obstacle(labelled, comparisons.size(labelled)).startswith(said)
+    page = words(as_user(alice).get(reverse("project-comparisons", args=["animals"])))
+    assert said in page
+    assert "Repetitions" not in page
+    with pytest.raises(ComparisonError, match=said):
+        compare_strategies(project=labelled, user=alice, strategies=TWO, seeds=2)
+    gone = labelled.images.first()
+    annotate(gone, bob, 2)
+    labelled.images.filter(pk=gone.pk).update(deleted_at=timezone.now())
+    assert comparisons.obstacle(labelled, comparisons.size(labelled)).startswith(said)
 
 
 def test_numbers_are_not_compared(labelled: Project, alice: User, as_user: AsUser) -> None:

@@ -180,14 +180,15 @@ def test_runs_on_labels_that_were_changed_are_not_gone_on_with(labelled, keep_al
     assert keeper.read(pool) == []
 
 
-def test_labels_that_are_all_of_one_class_end_in_words(digit_project):
+def test_labels_whose_majorities_are_all_of_one_class_end_in_words(digit_project, bob):
     project = digit_project(count=60)
     for annotation in label_rows(project, range(60)):
         correct(annotation, 3)
+    label(project, 0, 4, user=bob)
     job = ask(project)
     learner.compare(job.pk)
     job.refresh_from_db()
-    assert (job.state, job.error) == ("failed", "all labels of “digits” name one class: there is nothing to learn")
+    assert (job.state, job.error) == ("failed", "all labels of “Digits” name one class: there is nothing to learn")
 
 
 @pytest.fixture

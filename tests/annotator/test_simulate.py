@@ -94,7 +94,7 @@ def test_runs_on_other_labels_are_never_gone_on_with(labelled, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--labels", "100"], "“digits” has 60 labelled images; this simulation needs 102"),
+        (["--labels", "100"], "“Digits” has 60 labelled images; this simulation needs 102"),
         (["--strategies", "best"], "no strategy 'best'; there are lookahead-linear, lookahead-network, "),
         (["--held-out", "50"], "24 labels and 50 held-out images are more than 60 images"),
         (["--held-out", "0"], "a comparison needs .* got 2, 2, 24 and 0"),
