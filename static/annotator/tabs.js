@@ -6,5 +6,5 @@
   if (!here) return;
   const row = here.parentElement;
   // Not scrollIntoView: it would move the page, too, where the browser has just put it back to its place.
-  row.scrollLeft += Math.max(0, here.getBoundingClientRect().right - row.getBoundingClientRect().right);
+  row.scrollLeft += Math.ceil(Math.max(0, here.getBoundingClientRect().right - row.getBoundingClientRect().right));
 })();
