@@ -60,10 +60,10 @@ def world(project: Project, alice: User, monkeypatch: pytest.MonkeyPatch) -> Wor
     choice = batches.Choice(10_000, Linearization(sketch_size=8))
     monkeypatch.setattr(batches, "choice", lambda _project, _method: choice)
     session = leasing.open_session(user=alice, project=project, device="schema")
-    query = leasing.current_card(session=session).query
-    labelling.record_annotation(
-        session=session, query_id=query.pk, answer=Answer(kind="label", class_index=1), client_key=uuid4()
-    )
+    card = leasing.current_card(session=session)
+    for index in (0, 1):  # of one class nothing can be compared
+        answer = Answer(kind="label", class_index=index)
+        card = labelling.record_annotation(session=session, query_id=card.query.pk, answer=answer, client_key=uuid4())
     job = Job.objects.create(project=project, kind=Job.Kind.IMPORT)
     return World(create_token(user=alice), project.slug, session, project.images.first().pk, job.pk)
 
