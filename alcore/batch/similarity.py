@@ -100,7 +100,8 @@ class FeatureRows(Similarity):
     def diagonal(self) -> Tensor:
         """Squared norms, summed in float64: exact for whole numbers, whose ties would else be decided by rounding."""
         if self._diagonal is None:
-            self._diagonal = torch.cat([rows.double().square().sum(1) for rows in self.each_block()])
+            copies = (rows.to(torch.float64, copy=True) for rows in self.each_block())
+            self._diagonal = torch.cat([copy.square_().sum(1) for copy in copies])
         return self._diagonal
 
     def each_block(self) -> Iterator[Tensor]:

@@ -1,9 +1,9 @@
 """Which labels count, and which have not been read: as sets of ids, never by comparing an id with the last one."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
-from django.db.models import Max, Q
+from django.db.models import Max
 from django.utils import timezone
 
 from annotator.learner.targets import Vote
@@ -72,7 +72,7 @@ def current_labels(project: Project, rows: Iterable[int] | None = None) -> tuple
     return ids, dict(votes)
 
 
-def votes_among(project: Project, ids: set[int]) -> Votes:
+def votes_among(project: Project, ids: Container[int]) -> Votes:
     """Return the votes as they were when these annotations, and no others, had been read."""
     labels = Annotation.objects.filter(project=project, kind=Annotation.Kind.LABEL, image__deleted_at=None)
     columns = ("pk", "image__row", "label_class__index", "value", "superseded_by__pk")
@@ -80,18 +80,6 @@ def votes_among(project: Project, ids: set[int]) -> Votes:
     for pk, row, index, value, replaced_by in labels.order_by("pk").values_list(*columns):
         if pk in ids and replaced_by not in ids:
             votes[row].append(index if value is None else value)
-    return dict(votes)
-
-
-def votes_until(project: Project, last: int) -> Votes:
-    """Return the votes as they were when the annotation of this id was the newest."""
-    labels = Annotation.objects.filter(
-        project=project, kind=Annotation.Kind.LABEL, image__deleted_at=None, pk__lte=last
-    )
-    labels = labels.filter(Q(superseded_by=None) | Q(superseded_by__pk__gt=last))
-    votes: Votes = defaultdict(list)
-    for row, index, value in labels.order_by("pk").values_list("image__row", "label_class__index", "value"):
-        votes[row].append(index if value is None else value)
     return dict(votes)
 
 

@@ -57,7 +57,7 @@ def labelled_pool(project: Project, *, at_least: int, progress: Progress, until:
     """
     if project.is_regression:
         raise NoClassesError(f"“{project.name}” asks for a number: strategies are simulated on classes")
-    votes = reading.current_labels(project)[1] if until is None else reading.votes_until(project, until)
+    votes = reading.current_labels(project)[1] if until is None else reading.votes_among(project, range(until + 1))
     chosen = {row: majority([int(vote) for vote in found]) for row, found in sorted(votes.items())}
     if len(chosen) < at_least:
         raise TooFewLabelsError(

@@ -116,7 +116,10 @@ def error_curve(pairs: Sequence[AuditPair], *, labelled: Sequence[datetime]) -> 
 
 
 def histogram(project: Project, scale: Scale) -> list[dict[str, Any]]:
-    """Return how many labels there are in each part of the range: equally many numbers, or each one by itself."""
+    """Return how many labels there are in each part of the range: each number by itself, or several to a part.
+
+    All parts but the last hold equally many of the numbers that can be answered; the last may hold fewer.
+    """
     values = labelling.current_labels(project).filter(value__isnull=False).values_list("value", flat=True)
     steps = round((scale.maximum - scale.minimum) / scale.step)
     width = math.ceil(steps / BINS)  # in steps, or a bin would hold a number more than the next

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alcore.batch import METHODS, ahead, max_dist, select_batch, shortlist
+from alcore.batch import METHODS, ahead, frank_wolfe, max_dist, select_batch, shortlist
 from tests.alcore.batch import reference_batch as reference
 
 SHAPES = {
@@ -86,6 +86,35 @@ def quick_bait(features, trained):
         picks.append(reference.best(values, picks))
         scores.append(float(values[picks[-1]]))
     return picks, scores
+
+
+@pytest.mark.parametrize("trained", [0, 9])
+@pytest.mark.parametrize("seed", range(3))
+def test_frank_wolfe_foretells_picks_and_changes_none(monkeypatch, trained, seed):
+    """Among 12 likely images many picks are foretold wrongly; the last 5 images have no features."""
+    monkeypatch.setattr(frank_wolfe, "LIKELY", 12)
+    monkeypatch.setattr(frank_wolfe, "AHEAD", 5)
+    looks = []  # how many picks were scored by each pass over the pool
+
+    def missing(self, places, features=None):
+        if features is None:
+            looks.append(len(places))
+        return original(self, places, features)
+
+    original = frank_wolfe._FeatureSum.missing
+    monkeypatch.setattr(frank_wolfe._FeatureSum, "missing", missing)
+    features, train = draw(60, trained, 48, seed)
+    rows, scores = twin("frank_wolfe", features, 60, train, 40, 0.2)
+    features = torch.cat([features[:60], torch.zeros(5, 48, dtype=torch.float64), features[60:]])
+    train = [row + 5 for row in train]
+    batch = select_batch(features=features, train=train, count=40, selection="frank_wolfe", mode="TP")
+    assert list(batch.rows) == rows
+    torch.testing.assert_close(batch.scores, torch.tensor(scores, dtype=torch.float64), rtol=1e-6, atol=1e-8)
+    assert max(looks) == 5
+    assert len(looks) < 30 < sum(looks)
+    everything = select_batch(features=features, train=train, count=65, selection="frank_wolfe", mode="TP").rows
+    assert everything[60:] == (60, 61, 62, 63, 64)
+    assert sorted(everything) == list(range(65))
 
 
 @pytest.mark.parametrize("method", DETERMINISTIC)
