@@ -13,7 +13,7 @@ from annotator.models import Membership, Project
 from tests.annotator.routes import PEOPLE, ROUTES, SIGN_IN, Route, ask, make_things
 from tests.conftest import BACKEND
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 NOT_ALLOWED = 405
 # Views that answer HEAD as they answer GET; all other pages answer it with 405.

@@ -21,7 +21,7 @@ from annotator.models.strategies import DISAGREEMENT, EMBEDDINGS, PREDICTED_LOSS
 from tests.annotator.learner_steps import held, label_rows, live, present, restart_learner, rows_in, votes_of
 from tests.annotator.weights_files import file_of, upload
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 PARTS = (EMBEDDINGS, DISAGREEMENT, PREDICTED_LOSSES)
 
 

@@ -8,7 +8,7 @@ from annotator.learner.holding import bytes_of, expected_bytes
 from annotator.models import Image, Job, LabelClass, Linearization, NetworkVersion, Ownership, Project, Ranking
 from tests.annotator.learner_steps import held, label, lease, live, present
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def second_project(project: Project) -> Project:

@@ -22,7 +22,7 @@ from tests.annotator.learner_steps import (
     votes_of,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 TrainedProject = Callable[..., Project]
 
 

@@ -27,7 +27,7 @@ from tests.annotator.learner_steps import (
     withdraw,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 BY_ANSWER = (
     "lookahead",
     "lookahead-network",
