@@ -8,10 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alcore.curves import strategy_name
 from alcore.datasets import Progress
 from alcore.metrics import area_under_curve, labels_to_reach, t_interval
 from alcore.network import ImageNetwork
-from alcore.simulation import Curve, LookAheadForm, Schedule, SimulationError, Strategy, simulate
+from alcore.simulation import (
+    Curve,
+    Cycles,
+    LookAheadForm,
+    Schedule,
+    SimulationError,
+    Strategy,
+    simulate,
+    simulate_cycles,
+)
 from alcore.simulation.study import GROWTH
 from alcore.training import TrainingOptions
 
@@ -28,7 +38,7 @@ class Contender:
     @property
     def name(self) -> str:
         """As tables and charts call it."""
-        return f"lookahead-{self.form}" if self.strategy == "lookahead" else self.strategy
+        return strategy_name(self.strategy, self.form)
 
     @classmethod
     def named(cls, name: str) -> "Contender":
@@ -51,8 +61,8 @@ class Plan:
     """What decides a comparison, the images and the code aside.
 
     `first` labels are given in herding order before the first training, None: as the app does; each next training comes
-    at `growth` times as many. `pool` images are drawn from those not held out, None: all. Raises SimulationError for
-    fewer than one of each.
+    at `growth` times as many. `pool` images are drawn from those not held out, None: all. With `cycles` labels come in
+    batches instead, and those are the trainings. Raises SimulationError for fewer than one of each.
     """
 
     contenders: tuple[Contender, ...]
@@ -63,6 +73,7 @@ class Plan:
     first: int | None = None
     growth: float = GROWTH
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    cycles: Cycles | None = None
 
     def __post_init__(self) -> None:
         if not self.contenders or min(self.seeds, self.labels, self.held_out) < 1:
@@ -72,6 +83,10 @@ class Plan:
             )
         if (self.first is not None and self.first < 1) or self.growth <= 1:
             raise SimulationError(f"trainings begin at 1 label or more and grow: got {self.first} and {self.growth}")
+
+    def checkpoints(self, classes: int) -> tuple[int, ...]:
+        """The label counts at which accuracies are measured. Raises SimulationError."""
+        return self.schedule(classes).counts(self.labels) if self.cycles is None else self.cycles.counts(self.labels)
 
     def schedule(self, classes: int) -> Schedule:
         """When networks are trained, for K classes."""
@@ -104,24 +119,23 @@ def compare(
         mine = next((curve for curve in curves if (curve.seed, contender_of(curve)) == (seed, contender)), None)
         others = [curve for curve in curves if curve is not mine]
         held_out, pool = split(len(images), plan, seed=seed)
-        curve = simulate(
-            images[pool],
-            labels[pool],
-            images[held_out],
-            labels[held_out],
-            classes=classes,
-            strategy=contender.strategy,
-            form=contender.form,
-            budget=plan.labels,
-            initial=min(schedule.first, plan.labels),
-            seed=seed,
-            schedule=schedule,
-            training=plan.training,
-            start=start,
-            resume=mine,
-            checkpoint=None if keep is None else _keeping(keep, others),
-            progress=None if progress is None else _part_of(progress, number, total, contender, called(contender)),
-        )
+        common: dict[str, Any] = {
+            "classes": classes,
+            "strategy": contender.strategy,
+            "form": contender.form,
+            "budget": plan.labels,
+            "seed": seed,
+            "training": plan.training,
+            "resume": mine,
+            "checkpoint": None if keep is None else _keeping(keep, others),
+            "progress": None if progress is None else _part_of(progress, number, total, contender, called(contender)),
+        }
+        study = images[pool], labels[pool], images[held_out], labels[held_out]
+        if plan.cycles is not None:
+            curve = simulate_cycles(*study, cycles=plan.cycles, **common)
+        else:
+            initial = min(schedule.first, plan.labels)
+            curve = simulate(*study, initial=initial, schedule=schedule, start=start, **common)
         curves = [*others, curve]
     return curves
 
@@ -174,7 +188,7 @@ def _summary_of(
     labels = own[0].labels
     mean_curve = np.mean([curve.accuracies for curve in own], axis=0).tolist()
     final = [curve.accuracies[-1] for curve in own]
-    linear = [float(np.mean(curve.linear_accuracies[labels[0] - 1 :])) for curve in own]
+    linear = [float(np.mean(c.linear_accuracies[labels[0] - 1 :])) for c in own if c.linear_accuracies]
     paired = random_areas is not None and len(random_areas) == len(areas)
     gain = [mine - other for mine, other in zip(areas, random_areas or (), strict=True)] if paired else None
     return {
@@ -185,7 +199,7 @@ def _summary_of(
         "labels_to_match_random": None if target is None else labels_to_reach(labels, mean_curve, target),
         "auc_gain_over_random": None if gain is None else float(np.mean(gain)),
         "auc_gain_over_random_ci": None if gain is None else interval(gain),
-        "linear_model_auc": float(np.mean(linear)),
+        "linear_model_auc": float(np.mean(linear)) if linear else None,
         "linear_model_auc_ci": interval(linear),
         "curve": {"labels": list(labels), "accuracy": mean_curve},
         "auc_by_seed": list(areas),

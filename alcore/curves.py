@@ -32,6 +32,11 @@ class SimulationError(ValueError):
     """A simulation that cannot be run; the message says what does not fit."""
 
 
+def strategy_name(strategy: Strategy, form: LookAheadForm) -> str:
+    """The name in the registry of strategies; look-ahead's says which form it takes."""
+    return f"lookahead-{form}" if strategy == "lookahead" else strategy
+
+
 @dataclass(frozen=True)
 class Curve:
     """One run: rows in the order they were labelled, and held-out accuracy on the way.

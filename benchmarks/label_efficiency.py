@@ -2,6 +2,7 @@
 
     python -m benchmarks.label_efficiency --data digits|PATH.zip --seeds 5 --labels 200 --json FILE [--pool-size N]
     python -m benchmarks.label_efficiency --data PATH.zip --protocol pretrained --tuning head|all --json FILE ...
+    python -m benchmarks.label_efficiency --data PATH.zip --protocol cycles --network resnet18 --json FILE ...
 
 The loop of the app runs against known labels (alcore.simulation). Every strategy sees the same splits, the same first
 labels (herding) and networks from the same seeds. The headline accuracy is that of a network trained on the labels so
@@ -14,7 +15,9 @@ holds the curves.
 scratch: small_cnn, from scratch each time. pretrained: a network is trained once on half of the classes (--known: the
 first, the last, or every other one; kept beside FILE), then the other half is labelled from --first labels on; head: a
 new linear head on its features, solved for (--head stepped: trained in steps, for comparison); all: a new head and all
-weights, by the gentle strength. --strategies all runs everything there is.
+weights, by the gentle strength. cycles: the look-ahead paper's, --first labels (1,000) drawn by chance, then --step
+(1,000) at a time, the best of --subset (4,000) images drawn anew; any network from scratch, on the CPU or a GPU.
+--strategies all runs everything there is.
 
 PATH.zip holds one folder a class. The digits are scikit-learn's scans of handwriting.
 """
@@ -47,7 +50,7 @@ from alcore.comparison import (
 from alcore.datasets import image_to_tensor
 from alcore.network import ImageNetwork, cache_activations, freeze_body_, split_network
 from alcore.plotting import learning_curves_png
-from alcore.simulation import Curve
+from alcore.simulation import Curve, Cycles, SimulationError
 from alcore.training import TrainingOptions
 from alcore.verdict import pairwise_wins
 from benchmarks.machine import describe_machine
@@ -104,7 +107,7 @@ class Task:
 
 def task_of(data: LabelledImages, arguments: argparse.Namespace) -> Task:
     """All of the data from scratch, or one half of its classes with a network that knows the other."""
-    if arguments.protocol == "scratch":
+    if arguments.protocol != "pretrained":
         return Task(data.images, data.labels, data.classes)
     known = known_classes(data.classes, arguments.known)
     others = [name for name in range(data.classes) if name not in known]
@@ -132,7 +135,7 @@ def known_classes(classes: int, half: str) -> list[int]:
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
-    """From scratch as the app trains; a pretrained network is fine-tuned gently, from --first labels on."""
+    """From scratch as the app trains, or in cycles; a pretrained network is fine-tuned gently."""
     names = [contender.name for contender in CONTENDERS] if arguments.strategies == ["all"] else arguments.strategies
     pretrained = arguments.protocol == "pretrained"
     gentle = TrainingOptions(
@@ -142,6 +145,10 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         learning_rate=arguments.learning_rate,
         solve_head=arguments.head == "solved",
     )
+    cycles = None
+    if arguments.protocol == "cycles":
+        first = arguments.first or Cycles.first
+        cycles = Cycles(first, arguments.step, arguments.subset, arguments.network, arguments.device)
     return Plan(
         contenders=tuple(Contender.named(name) for name in names),
         seeds=arguments.seeds,
@@ -149,7 +156,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         held_out=arguments.held_out,
         pool=arguments.pool_size,
         first=arguments.first or (10 if pretrained else None),
-        training=gentle if pretrained else TrainingOptions(),
+        training=gentle if pretrained else TrainingOptions(epochs=arguments.epochs),
+        cycles=cycles,
     )
 
 
@@ -164,7 +172,8 @@ def settings_of(data: LabelledImages, task: Task, plan: Plan, arguments: argpars
         "labels": plan.labels,
         "seeds": plan.seeds,
         "strategies": [contender.name for contender in plan.contenders],
-        "checkpoints": list(plan.schedule(task.classes).counts(plan.labels)),
+        "checkpoints": list(plan.checkpoints(task.classes)),
+        "cycles": plan.cycles and asdict(plan.cycles),
         "network": f"{arguments.network}, {IMAGE_SIZE} px, "
         + (f"pretrained on the {arguments.known} half, {arguments.tuning} tuned" if pretrained else "from scratch"),
         "training": asdict(plan.training),
@@ -194,11 +203,15 @@ def write_runs(partial: Path, settings: dict[str, Any], curves: list[Curve]) -> 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Accuracy over the number of labels, by strategy.")
     parser.add_argument("--data", required=True, metavar="digits|PATH.zip")
-    parser.add_argument("--protocol", choices=("scratch", "pretrained"), default="scratch")
+    parser.add_argument("--protocol", choices=("scratch", "pretrained", "cycles"), default="scratch")
     parser.add_argument("--known", choices=("first", "last", "even"), default="first", help="classes pretrained on")
     parser.add_argument("--tuning", choices=("head", "all"), default="head", help="what a pretrained network learns")
     parser.add_argument("--head", choices=("solved", "stepped"), default="solved", help="how a head alone is trained")
-    parser.add_argument("--network", default="small_cnn", help="which network is pretrained; scratch takes small_cnn")
+    parser.add_argument("--network", default="small_cnn", help="to pretrain, or to train in cycles")
+    parser.add_argument("--step", type=int, default=Cycles.step, help="labels in each cycle")
+    parser.add_argument("--subset", type=int, default=Cycles.subset, help="images that a cycle chooses from")
+    parser.add_argument("--device", default="cpu", help="where cycles train and choose, such as cuda")
+    parser.add_argument("--epochs", type=int, default=TrainingOptions.epochs, help="of a training from scratch")
     parser.add_argument("--pretraining-epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=None, help="of fine-tuning (default: the strength's)")
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), help="names, or all")
@@ -216,6 +229,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--seeds and --held-out must be at least 1")
     if arguments.protocol == "scratch" and arguments.network != "small_cnn":
         parser.error("--protocol scratch trains small_cnn")
+    if arguments.protocol != "cycles" and arguments.device != "cpu":
+        parser.error("--device is for --protocol cycles")
     return arguments
 
 
@@ -223,7 +238,11 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     data = digits() if arguments.data == "digits" else images_of_zip(Path(arguments.data))
-    plan = plan_of(arguments)
+    try:
+        plan = plan_of(arguments)
+        plan.checkpoints(data.classes)
+    except SimulationError as error:
+        raise SystemExit(str(error)) from error
     task = task_of(data, arguments)
     partial = arguments.json.with_name(arguments.json.name + ".partial")
     settings = settings_of(data, task, plan, arguments)

@@ -20,6 +20,25 @@ RENEWED_BY_ANSWERS = ("uncertainty_herding",)
 RENEW_EVERY = 20  # labels, in pools too large to begin anew after each
 
 
+def parts_of(name: str, networks: Networks, module: ImageNetwork, view: View, rows: Sequence[int]) -> dict[str, Tensor]:
+    """What a strategy looks at beside the posterior: of a network trained on these rows, and its linearisation."""
+    wanted = {part for group in NEEDS[name] for part in group}
+    parts = {}
+    if "embeddings" in wanted:
+        fixed = networks.start if name in ON_FIXED_REPRESENTATION else None
+        parts["embeddings"] = embeddings(fixed or module, networks.study.images)
+    if "dropout_samples" in wanted:
+        parts["dropout_samples"] = networks.dropout_samples(rows)
+    if "predicted_losses" in wanted:
+        parts["predicted_losses"] = networks.predicted_losses(rows)
+    kernel, features = view.pool_kernel, view.pool_features
+    if "kernel" in wanted and kernel is not None:
+        parts["kernel"] = kernel
+    if "gradients" in wanted and features is not None:
+        parts["gradients"] = features
+    return parts
+
+
 @dataclass
 class Chooser:
     """One strategy in one run. After every training `renew_`, after every label `label_`."""
@@ -42,25 +61,8 @@ class Chooser:
             for row in self.rows[told:]:
                 self.selector.label_(row)
             return
-        self.parts = self._parts(module, view)
+        self.parts = parts_of(self.name, self.networks, module, view, self.rows)
         self._start_(posterior)
-
-    def _parts(self, module: ImageNetwork, view: View) -> dict[str, Tensor]:
-        wanted = {part for group in NEEDS[self.name] for part in group}
-        parts = {}
-        if "embeddings" in wanted:
-            fixed = self.networks.start if self.name in ON_FIXED_REPRESENTATION else None
-            parts["embeddings"] = embeddings(fixed or module, self.networks.study.images)
-        if "dropout_samples" in wanted:
-            parts["dropout_samples"] = self.networks.dropout_samples(self.rows)
-        if "predicted_losses" in wanted:
-            parts["predicted_losses"] = self.networks.predicted_losses(self.rows)
-        kernel, features = view.pool_kernel, view.pool_features
-        if "kernel" in wanted and kernel is not None:
-            parts["kernel"] = kernel
-        if "gradients" in wanted and features is not None:
-            parts["gradients"] = features
-        return parts
 
     def _start_(self, posterior: Posterior) -> None:
         if STRATEGIES[self.name].start is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alcore.acquisition.herding import herding_order
-from alcore.curves import Curve, LookAheadForm, SimulationError, Strategy, check_resumable
+from alcore.curves import Curve, LookAheadForm, SimulationError, Strategy, check_resumable, strategy_name
 from alcore.datasets import Progress
 from alcore.linearization import linearize
 from alcore.metrics import accuracy
@@ -94,7 +94,7 @@ class _Settings:
     @property
     def name(self) -> str:
         """The strategy's name in the registry."""
-        return f"lookahead-{self.form}" if self.strategy == "lookahead" else self.strategy
+        return strategy_name(self.strategy, self.form)
 
 
 @dataclass

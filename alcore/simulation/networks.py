@@ -23,22 +23,24 @@ SEEDS = 100_003  # apart from each other: a run's seed times this, plus the numb
 
 @dataclass(frozen=True)
 class Networks:
-    """Where each training starts: from scratch, or from `start` with a new head for the classes."""
+    """Where each training starts: from scratch with a network of this name, or from `start` with a new head."""
 
     study: Study
     seed: int
     training: TrainingOptions
     start: ImageNetwork | None = None
+    name: str = "small_cnn"
 
     def fresh(self, seed: int) -> ImageNetwork:
         """Before any label."""
         if self.start is not None:
             return with_new_head(self.start, classes=self.study.classes, seed=seed)
-        return build_network("small_cnn", classes=self.study.classes, preprocessing=self.study.preprocessing, seed=seed)
+        module = build_network(self.name, classes=self.study.classes, preprocessing=self.study.preprocessing, seed=seed)
+        return module.to(self.study.images.device)
 
     def trained(self, rows: Sequence[int]) -> tuple[ImageNetwork, float | None]:
         """And the ridge of a head that was solved for. Seeds depend on run and label count, never on the strategy."""
-        module, head_ridge = self.fresh(self._seed_of(rows)), None
+        module, head_ridge = self.fresh(self.seed_of(rows)), None
         try:
             head_ridge = self._fit(module, rows).head_ridge
         except OneAnswerError:  # only measured, never linearised: it gives the one answer for every image
@@ -48,14 +50,14 @@ class Networks:
 
     def dropout_samples(self, rows: Sequence[int]) -> Tensor:  # (T, N, K)
         """Of a network trained with dropout beside the one that is measured; untrained before a second class."""
-        module = self.fresh(self._seed_of(rows))
+        module = self.fresh(self.seed_of(rows))
         self._fit_beside(module, rows, dropout=True)
-        return dropout_outputs(module, self.study.images, seed=self._seed_of(rows))
+        return dropout_outputs(module, self.study.images, seed=self.seed_of(rows))
 
     def predicted_losses(self, rows: Sequence[int]) -> Tensor:  # (N,)
         """Of a network and its loss module, trained together beside the one that is measured."""
-        module = self.fresh(self._seed_of(rows))
-        companion = LossPrediction(module, self.study.images[:1], seed=self._seed_of(rows))
+        module = self.fresh(self.seed_of(rows))
+        companion = LossPrediction(module, self.study.images[:1], seed=self.seed_of(rows))
         self._fit_beside(module, rows, companion=companion)
         return predicted_losses(companion, module, self.study.images)
 
@@ -80,8 +82,9 @@ class Networks:
         solve_head: bool = True,
     ) -> TrainingReport:
         images, targets = self.study.images[list(rows)], self.study.targets[list(rows)]
-        options = replace(self.training, seed=self._seed_of(rows), solve_head=solve_head and self.training.solve_head)
+        options = replace(self.training, seed=self.seed_of(rows), solve_head=solve_head and self.training.solve_head)
         return train(module, images, targets, options=options, companion=companion)
 
-    def _seed_of(self, rows: Sequence[int]) -> int:
+    def seed_of(self, rows: Sequence[int]) -> int:
+        """Of everything drawn by chance with the network of these labels."""
         return self.seed * SEEDS + len(rows)

@@ -65,7 +65,7 @@ class Study:
     @property
     def targets(self) -> Tensor:  # (N, K)
         """One-hot answers of the pool."""
-        return torch.eye(self.classes)[self.labels]
+        return torch.eye(self.classes, device=self.labels.device)[self.labels]
 
     @property
     def preprocessing(self) -> Preprocessing:
