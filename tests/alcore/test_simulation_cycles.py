@@ -128,3 +128,17 @@ def test_a_comparison_in_cycles_is_summarised_like_any_other():
     assert results["random"]["curve"]["labels"] == [8, 14, 20]
     assert results["random"]["linear_model_auc"] is results["random"]["linear_model_auc_ci"] is None
     assert results["lookahead-squares"]["auc_gain_over_random"] is not None
+
+
+def test_any_network_can_be_trained_in_cycles():
+    curve = simulate_cycles(
+        *bars(16, seed=0, size=32),
+        *bars(6, seed=1, size=32),
+        classes=3,
+        strategy="lookahead",
+        cycles=Cycles(first=4, step=2, subset=5, network="resnet18"),
+        budget=6,
+        training=TrainingOptions(epochs=1, minimum_steps=1, batch_size=4),
+    )
+    assert curve.labels == (4, 6)
+    assert len(set(curve.rows)) == 6
