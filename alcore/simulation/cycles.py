@@ -1,7 +1,7 @@
 """The loop in cycles, as most papers measure: many labels at once, a network trained from scratch after each batch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,8 @@ from alcore.training import TrainingOptions
 class Cycles:
     """`first` labels drawn by chance, then `step` at a time, the best of `subset` images drawn anew for each cycle.
 
-    Networks of this architecture are trained from scratch on `device`. Raises SimulationError.
+    Networks of this architecture are trained from scratch and linearised on `device`; what comes after that is small.
+    Raises SimulationError.
     """
 
     first: int = 1000
@@ -117,9 +118,18 @@ def _subset(size: int, rows: Sequence[int], count: int, *, seed: int) -> list[in
 
 
 def _best(name: str, networks: Networks, module: ImageNetwork, *, labelled: Sequence[int], count: int) -> list[int]:
-    """Choose by a linear model of the trained network that has taken the labels in."""
+    """Choose by a linear model of the trained network that has taken the labels in, on the CPU."""
     study, rows = networks.study, list(labelled)
-    view = View(linearize(module, study.images, seed=networks.seed), len(study.images))
+    found = linearize(module, study.images, seed=networks.seed)
+    view = View(
+        replace(
+            found,
+            kernel=None if found.kernel is None else found.kernel.cpu(),
+            features=None if found.features is None else found.features.cpu(),
+            outputs=found.outputs.cpu(),
+        ),
+        len(study.images),
+    )
     posterior = make_posterior(
         kernel=view.pool_kernel,
         features=view.pool_features,
@@ -127,13 +137,13 @@ def _best(name: str, networks: Networks, module: ImageNetwork, *, labelled: Sequ
         network=view.linearization.outputs,
         ridge=FIRST_RIDGE * view.mean_diagonal,
     )
-    posterior.condition_(rows, study.targets[rows])
-    candidates = torch.ones(len(study.images), dtype=torch.bool, device=study.images.device)
+    posterior.condition_(rows, study.targets[rows].cpu())
+    candidates = torch.ones(len(study.images), dtype=torch.bool)
     candidates[rows] = False
-    parts = parts_of(name, networks, module, view, rows)
-    situation = Situation(candidates, tuple(rows), posterior=posterior, classes=study.classes, **parts)
-    found = rank(name, situation, count=min(count, int(candidates.sum())), seed=networks.seed_of(rows))
-    return list(found.rows)
+    looked_at = {part: held.cpu() for part, held in parts_of(name, networks, module, view, rows).items()}
+    situation = Situation(candidates, tuple(rows), posterior=posterior, classes=study.classes, **looked_at)
+    count = min(count, int(candidates.sum()))
+    return list(rank(name, situation, count=count, seed=networks.seed_of(rows)).rows)
 
 
 def _curve(
