@@ -62,7 +62,8 @@ class Plan:
 
     `first` labels are given in herding order before the first training, None: as the app does; each next training comes
     at `growth` times as many. `pool` images are drawn from those not held out, None: all. With `cycles` labels come in
-    batches instead, and those are the trainings. Raises SimulationError for fewer than one of each.
+    batches instead, and those are the trainings. Raises SimulationError for fewer than one of each, and for what does
+    not go together.
     """
 
     contenders: tuple[Contender, ...]
@@ -83,9 +84,15 @@ class Plan:
             )
         if (self.first is not None and self.first < 1) or self.growth <= 1:
             raise SimulationError(f"trainings begin at 1 label or more and grow: got {self.first} and {self.growth}")
+        if self.pool is not None and self.pool < self.labels:
+            raise SimulationError(f"{self.labels} labels are more than a pool of {self.pool} images")
+        if self.cycles is not None:
+            self.cycles.counts(self.labels)
+            if self.first is not None or self.growth != GROWTH:
+                raise SimulationError("in cycles it is they that say when networks are trained")
 
     def checkpoints(self, classes: int) -> tuple[int, ...]:
-        """The label counts at which accuracies are measured. Raises SimulationError."""
+        """The label counts at which accuracies are measured, for K classes."""
         return self.schedule(classes).counts(self.labels) if self.cycles is None else self.cycles.counts(self.labels)
 
     def schedule(self, classes: int) -> Schedule:
@@ -112,6 +119,8 @@ def compare(
     activations. `keep` is given all curves so far, the unfinished one last, after every label; `kept` are those of an
     earlier start. `called`: what a contender is called in the words of the progress. Raises SimulationError.
     """
+    if plan.cycles is not None and start is not None:
+        raise SimulationError("in cycles networks are trained from scratch")
     curves = [curve for curve in kept if curve.seed < plan.seeds and contender_of(curve) in plan.contenders]
     total = plan.seeds * len(plan.contenders)
     schedule = plan.schedule(classes)

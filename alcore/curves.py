@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 LookAheadForm = Literal["linear", "network", "squares"]
 Strategy = Literal[
@@ -33,7 +33,15 @@ class SimulationError(ValueError):
 
 
 def strategy_name(strategy: Strategy, form: LookAheadForm) -> str:
-    """The name in the registry of strategies; look-ahead's says which form it takes."""
+    """The name in the registry of strategies; look-ahead's says which form it takes.
+
+    Raises SimulationError for a strategy or a form that does not exist.
+    """
+    known = get_args(Strategy)
+    if strategy not in known:
+        raise SimulationError(f"there is no strategy {strategy!r}; there are {', '.join(known)}")
+    if form not in get_args(LookAheadForm):
+        raise SimulationError(f"look-ahead has no form {form!r}")
     return f"lookahead-{form}" if strategy == "lookahead" else strategy
 
 
@@ -42,8 +50,8 @@ class Curve:
     """One run: rows in the order they were labelled, and held-out accuracy on the way.
 
     `accuracies` are those of networks trained cold on the first `labels[t]` labels; `linear_accuracies[n - 1]` is the
-    linear model's after n labels; `trainings` are the label counts at which a network went live, `ridges` the
-    (label count, relative ridge) choices between them.
+    linear model's after n labels, and empty for a run in cycles; `trainings` are the label counts at which a network
+    went live, `ridges` the (label count, relative ridge) choices between them.
     """
 
     strategy: Strategy

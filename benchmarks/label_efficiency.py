@@ -5,12 +5,12 @@
     python -m benchmarks.label_efficiency --data PATH.zip --protocol cycles --network resnet18 --json FILE ...
 
 The loop of the app runs against known labels (alcore.simulation). Every strategy sees the same splits, the same first
-labels (herding) and networks from the same seeds. The headline accuracy is that of a network trained on the labels so
-far, at the label counts at which the app trains; the linear model's is reported beside it. auc is the mean of that
-curve over the label range; intervals are Student's over seeds, 95 %. labels_to_match_random is where the mean curve
-first reaches the mean accuracy random has at the end. pairwise_wins: the share of seeds in which the strategy of the
-line has the larger area. What has run is kept in FILE.partial: the same command goes on where it was stopped. FILE.png
-holds the curves.
+labels (herding; in cycles chance) and networks from the same seeds. The headline accuracy is that of a network trained
+on the labels so far, at the label counts at which the app trains; the linear model's is reported beside it (not in
+cycles). auc is the mean of that curve over the label range; intervals are Student's over seeds, 95 %.
+labels_to_match_random is where the mean curve first reaches the mean accuracy random has at the end. pairwise_wins: the
+share of seeds in which the strategy of the line has the larger area. What has run is kept in FILE.partial: the same
+command goes on where it was stopped. FILE.png holds the curves.
 
 scratch: small_cnn, from scratch each time. pretrained: a network is trained once on half of the classes (--known: the
 first, the last, or every other one; kept beside FILE), then the other half is labelled from --first labels on; head: a
@@ -48,7 +48,14 @@ from alcore.comparison import (
     wins_table,
 )
 from alcore.datasets import image_to_tensor
-from alcore.network import ImageNetwork, cache_activations, freeze_body_, split_network
+from alcore.network import (
+    ImageNetwork,
+    build_network,
+    cache_activations,
+    default_preprocessing,
+    freeze_body_,
+    split_network,
+)
 from alcore.plotting import learning_curves_png
 from alcore.simulation import Curve, Cycles, SimulationError
 from alcore.training import TrainingOptions
@@ -147,16 +154,17 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     )
     cycles = None
     if arguments.protocol == "cycles":
-        first = arguments.first or Cycles.first
-        cycles = Cycles(first, arguments.step, arguments.subset, arguments.network, arguments.device)
+        given = {"first": arguments.first, "step": arguments.step, "subset": arguments.subset}
+        given = {name: value for name, value in given.items() if value is not None}
+        cycles = Cycles(**given, network=arguments.network, device=arguments.device)
     return Plan(
         contenders=tuple(Contender.named(name) for name in names),
         seeds=arguments.seeds,
-        labels=arguments.labels,
+        labels=arguments.labels or (200 if cycles is None else cycles.first + 4 * cycles.step),
         held_out=arguments.held_out,
         pool=arguments.pool_size,
-        first=arguments.first or (10 if pretrained else None),
-        training=gentle if pretrained else TrainingOptions(epochs=arguments.epochs),
+        first=10 if pretrained and arguments.first is None else None if cycles else arguments.first,
+        training=gentle if pretrained else TrainingOptions(epochs=arguments.epochs or TrainingOptions.epochs),
         cycles=cycles,
     )
 
@@ -208,15 +216,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tuning", choices=("head", "all"), default="head", help="what a pretrained network learns")
     parser.add_argument("--head", choices=("solved", "stepped"), default="solved", help="how a head alone is trained")
     parser.add_argument("--network", default="small_cnn", help="to pretrain, or to train in cycles")
-    parser.add_argument("--step", type=int, default=Cycles.step, help="labels in each cycle")
-    parser.add_argument("--subset", type=int, default=Cycles.subset, help="images that a cycle chooses from")
-    parser.add_argument("--device", default="cpu", help="where cycles train and choose, such as cuda")
-    parser.add_argument("--epochs", type=int, default=TrainingOptions.epochs, help="of a training from scratch")
+    parser.add_argument("--step", type=int, default=None, help="labels in each cycle (default: 1,000)")
+    parser.add_argument("--subset", type=int, default=None, help="images that a cycle chooses from (default: 4,000)")
+    parser.add_argument("--device", default="cpu", help="where cycles train and linearise, such as cuda")
+    parser.add_argument("--epochs", type=int, default=None, help="of a training from scratch (default: 60)")
     parser.add_argument("--pretraining-epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=None, help="of fine-tuning (default: the strength's)")
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), help="names, or all")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--labels", type=int, default=200)
+    parser.add_argument("--labels", type=int, default=None, help="in all (default: 200; in cycles four steps)")
     parser.add_argument("--first", type=int, default=None, help="labels before the first training and the first choice")
     parser.add_argument("--pool-size", type=int, default=None, help="images in the pool (default: all not held out)")
     parser.add_argument("--held-out", type=int, default=500, help="images kept for measuring accuracy")
@@ -229,20 +237,24 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--seeds and --held-out must be at least 1")
     if arguments.protocol == "scratch" and arguments.network != "small_cnn":
         parser.error("--protocol scratch trains small_cnn")
-    if arguments.protocol != "cycles" and arguments.device != "cpu":
-        parser.error("--device is for --protocol cycles")
+    if arguments.protocol != "cycles" and (arguments.device, arguments.step, arguments.subset) != ("cpu", None, None):
+        parser.error("--device, --step and --subset are for --protocol cycles")
+    if arguments.epochs is not None and (arguments.epochs < 1 or arguments.protocol == "pretrained"):
+        parser.error("--epochs must be at least 1, and is for networks from scratch")
+    try:
+        preprocessing = default_preprocessing(arguments.network, size=IMAGE_SIZE)
+        build_network(arguments.network, classes=2, preprocessing=preprocessing, seed=0).to(arguments.device)
+    except (ValueError, RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
+        parser.error(f"--network {arguments.network}, --device {arguments.device}: {str(error).splitlines()[0]}")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
     return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
+    plan = plan_of(arguments)
     data = digits() if arguments.data == "digits" else images_of_zip(Path(arguments.data))
-    try:
-        plan = plan_of(arguments)
-        plan.checkpoints(data.classes)
-    except SimulationError as error:
-        raise SystemExit(str(error)) from error
     task = task_of(data, arguments)
     partial = arguments.json.with_name(arguments.json.name + ".partial")
     settings = settings_of(data, task, plan, arguments)
@@ -265,4 +277,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SimulationError as error:
+        raise SystemExit(f"label_efficiency: {error}") from error

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 512
+CACHED = 1 << 17  # numbers whose differences stay in a core's cache: a sixth of the time of all at once
 MANY = 512  # labels that are taken in at once: more are, by products of matrices
 
 
@@ -38,7 +39,8 @@ class Embedded:
 
     def squared_distances(self, row: int) -> Tensor:  # (N,)
         """||x - x_row||^2, from the differences themselves."""
-        return (self.embeddings - self.embeddings[row]).square_().sum(1)
+        own, rows = self.embeddings[row], max(1, CACHED // max(1, self.embeddings.shape[1]))
+        return torch.cat([(part - own).square_().sum(1) for part in torch.split(self.embeddings, rows)])
 
     def nearest_of(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:  # (N,), (N,)
         """The squared distance to the nearest of these rows and its place, the earlier one among equals.

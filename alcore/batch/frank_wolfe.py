@@ -52,6 +52,7 @@ class _Scores:
         self._norms = search.norms[:size]
         self._taken = torch.zeros_like(self._norms, dtype=torch.bool)
         self._foretold: deque[tuple[int, _Place, Tensor]] = deque()
+        self._right, self._ahead = 0, AHEAD
         self._scores = self._after(search.sum.missing([search.place])[0])
 
     def take(self, *, following: int) -> tuple[int, float]:
@@ -63,7 +64,10 @@ class _Scores:
             self._scores[row] = -torch.inf
             return row, score
         if not self._foretold or self._foretold[0][0] != row:
-            self._foretold = self._look_ahead(row, min(following, AHEAD))
+            if self._right:  # where picks are hard to foretell, fewer are next time
+                self._ahead = min(AHEAD, 2 * self._right)
+            self._foretold, self._right = self._look_ahead(row, min(following, self._ahead)), 0
+        self._right += 1
         _, self._search.place, missing = self._foretold.popleft()
         self._scores = self._after(missing)
         return row, score
@@ -77,8 +81,8 @@ class _Scores:
         search = self._search
         search.step_(row)
         rows, places = [row], [search.place]
-        few = len(self._norms) <= 2 * LIKELY  # a pass costs no more than to foretell
-        if isinstance(search.sum, _FeatureSum) and not few:
+        # In a small pool a pass costs no more than to foretell.
+        if isinstance(search.sum, _FeatureSum) and len(self._norms) > 2 * LIKELY:
             likely = torch.topk(self._scores, LIKELY).indices.sort().values
             features, norms = search.sum.features(likely), self._norms[likely]
             out = self._taken[likely] | (norms == 0)

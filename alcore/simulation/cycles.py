@@ -21,6 +21,8 @@ from alcore.simulation.study import Study
 from alcore.simulation.view import View
 from alcore.training import TrainingOptions
 
+NORM_IMAGES = 2000  # of the pool, the same for every strategy
+
 
 @dataclass(frozen=True)
 class Cycles:
@@ -69,20 +71,23 @@ def simulate_cycles(
 ) -> Curve:
     """Label `budget` images in cycles and measure each cycle's network on the held-out images.
 
-    First labels, subsets and networks' seeds are the same for every strategy. A strategy that rates every image by
-    itself takes its best `step`, the others choose one after another. `checkpoint` is given the curve after every
-    cycle, the images of the next included; `resume` goes on from it. The curve holds no accuracies of linear models.
-    Raises SimulationError. Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569, section 5.
+    First labels, subsets, networks' seeds and the images their batch norms see are the same for every strategy. One
+    that rates every image by itself takes its best `step`, the others choose one after another. `checkpoint` is given
+    the curve after every cycle, the images of the next included; `resume` goes on from it. The curve holds no
+    accuracies of linear models. Raises SimulationError, UnknownNetworkError and ImageSizeError.
+    Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569.
     """
-    counts = cycles.counts(budget)
+    Study(
+        images, labels, test_images, test_labels, classes
+    )  # of all images, so that a wrong one is told before the first
+    counts, name = cycles.counts(budget), strategy_name(strategy, form)
     if budget > len(images):
         raise SimulationError(f"{budget} labels are more than {len(images)} images")
-    name = strategy_name(strategy, form)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    rows = order[: cycles.first].tolist()
+    rows, like = order[: cycles.first].tolist(), images[order[:NORM_IMAGES]].to(cycles.device)
     measured: dict[int, float] = {}
     if resume is not None:
-        rows, measured = _restored(resume, (strategy, form, seed), first=rows, counts=counts)
+        rows, measured = _restored(resume, (strategy, form, seed), first=rows, counts=counts, pool=len(images))
     for count in counts:
         if count in measured:
             continue
@@ -95,7 +100,7 @@ def simulate_cycles(
             test_labels.to(cycles.device),
             classes,
         )
-        networks = Networks(study, seed, training or TrainingOptions(), name=cycles.network)
+        networks = Networks(study, seed, training or TrainingOptions(), name=cycles.network, like=like)
         module, _ = networks.trained(range(count))
         measured[count] = accuracy(outputs(module, study.test_images), study.test_labels)
         if count < budget:
@@ -142,7 +147,6 @@ def _best(name: str, networks: Networks, module: ImageNetwork, *, labelled: Sequ
     candidates[rows] = False
     looked_at = {part: held.cpu() for part, held in parts_of(name, networks, module, view, rows).items()}
     situation = Situation(candidates, tuple(rows), posterior=posterior, classes=study.classes, **looked_at)
-    count = min(count, int(candidates.sum()))
     return list(rank(name, situation, count=count, seed=networks.seed_of(rows)).rows)
 
 
@@ -163,12 +167,18 @@ def _curve(
 
 
 def _restored(
-    curve: Curve, own: tuple[Strategy, LookAheadForm, int], *, first: list[int], counts: Sequence[int]
+    curve: Curve, own: tuple[Strategy, LookAheadForm, int], *, first: list[int], counts: Sequence[int], pool: int
 ) -> tuple[list[int], dict[int, float]]:
     if (curve.strategy, curve.form, curve.seed) != own:
         raise SimulationError(f"a run of {own} cannot go on from {(curve.strategy, curve.form, curve.seed)}")
-    done = len(curve.labels)
-    following = counts[min(done, len(counts) - 1)]
-    if curve.labels != counts[:done] or list(curve.rows[: len(first)]) != first or len(curve.rows) != following:
-        raise SimulationError("a run cannot go on from one of other images or cycles")
+    done, count = len(curve.labels), len(curve.rows)
+    if curve.labels != counts[:done] or count != counts[min(done, len(counts) - 1)]:
+        raise SimulationError(
+            f"networks are due at {tuple(counts)}, the run so far has {curve.labels} and {count} images"
+        )
+    sound = len(curve.accuracies) == done and all(0 <= share <= 1 for share in curve.accuracies)
+    if not sound or len(set(curve.rows)) < count or not all(0 <= row < pool for row in curve.rows):
+        raise SimulationError("the run so far is damaged: its rows or measurements are none of this pool")
+    if list(curve.rows[: len(first)]) != first:
+        raise SimulationError("the first labels of the run so far are others than these images and settings give")
     return list(curve.rows), dict(zip(curve.labels, curve.accuracies, strict=True))

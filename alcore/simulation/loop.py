@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -85,11 +84,7 @@ class _Settings:
     pairwise_limit: int
 
     def __post_init__(self) -> None:
-        known = get_args(Strategy)
-        if self.strategy not in known:
-            raise SimulationError(f"there is no strategy {self.strategy!r}; there are {', '.join(known)}")
-        if self.form not in get_args(LookAheadForm):
-            raise SimulationError(f"look-ahead has no form {self.form!r}")
+        strategy_name(self.strategy, self.form)
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from alcore.network import (
     build_network,
     dropout_outputs,
     dropped_features,
+    estimate_norm_statistics_,
     predicted_losses,
     with_new_head,
 )
@@ -30,20 +31,24 @@ class Networks:
     training: TrainingOptions
     start: ImageNetwork | None = None
     name: str = "small_cnn"
+    like: Tensor | None = None  # (M, C, H, W), images that batch norms take their statistics from
 
     def fresh(self, seed: int) -> ImageNetwork:
         """Before any label."""
         if self.start is not None:
             return with_new_head(self.start, classes=self.study.classes, seed=seed)
         module = build_network(self.name, classes=self.study.classes, preprocessing=self.study.preprocessing, seed=seed)
-        return module.to(self.study.images.device)
+        module = module.to(self.study.images.device)
+        if self.like is not None:
+            estimate_norm_statistics_(module, self.like)
+        return module
 
     def trained(self, rows: Sequence[int]) -> tuple[ImageNetwork, float | None]:
         """And the ridge of a head that was solved for. Seeds depend on run and label count, never on the strategy."""
         module, head_ridge = self.fresh(self.seed_of(rows)), None
         try:
             head_ridge = self._fit(module, rows).head_ridge
-        except OneAnswerError:  # only measured, never linearised: it gives the one answer for every image
+        except OneAnswerError:  # it gives the one answer for every image
             module.head.weight.data.zero_()
             module.head.bias.data.copy_(self.study.targets[list(rows)][0])
         return module, head_ridge

@@ -78,7 +78,8 @@ def votes_among(project: Project, ids: Container[int]) -> Votes:
     columns = ("pk", "image__row", "label_class__index", "value", "superseded_by__pk")
     votes: Votes = defaultdict(list)
     for pk, row, index, value, replaced_by in labels.order_by("pk").values_list(*columns):
-        if pk in ids and replaced_by not in ids:
+        # A range would be walked through for None.
+        if pk in ids and (replaced_by is None or replaced_by not in ids):
             votes[row].append(index if value is None else value)
     return dict(votes)
 

@@ -1,6 +1,7 @@
 """Labels in batches: the same first images and subsets for all, the best of each subset, networks from scratch."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from alcore.linearization import linearize
 from alcore.metrics import accuracy
 from alcore.network import build_network, outputs
 from alcore.regularization import FIRST_RIDGE
-from alcore.simulation import Cycles, SimulationError, simulate_cycles
+from alcore.simulation import Cycles, SimulationError, cycles, simulate_cycles
+from alcore.simulation.networks import Networks
 from alcore.training import TrainingOptions, train
 from tests.alcore.test_simulation import bars
 
@@ -96,9 +98,13 @@ def test_the_last_images_of_a_pool_are_taken_too():
         ({"budget": 21}, "21 labels are not 8 and whole steps of 6"),
         ({"budget": 62}, "62 labels are more than 60 images"),
         ({"budget": 2}, "2 labels are not 8"),
+        ({"strategy": "margn"}, "no strategy 'margn'"),
+        ({"strategy": "lookahead", "form": "cubes"}, "no form 'cubes'"),
+        ({"classes": 2}, "labels must be from 0 to 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(wrong, words):
+def test_what_does_not_fit_is_refused_before_any_training(monkeypatch, wrong, words):
+    monkeypatch.setattr(Networks, "trained", None)
     with pytest.raises(SimulationError, match=words):
         run(**wrong)
 
@@ -112,8 +118,65 @@ def test_cycles_without_labels_or_larger_than_their_subset_are_refused(wrong):
 def test_a_run_of_something_else_is_not_gone_on_with():
     curve = run(strategy="random")
     for other in ({"seed": 6}, {"strategy": "margin"}, {"cycles": Cycles(first=8, step=12, subset=20)}):
-        with pytest.raises(SimulationError, match="cannot go on"):
+        with pytest.raises(SimulationError, match=r"cannot go on|networks are due"):
             run(**({"strategy": "random", "resume": curve} | other))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda curve: {"accuracies": ()},
+        lambda curve: {"accuracies": (float("nan"),)},
+        lambda curve: {"rows": (*curve.rows[:-1], POOL)},
+        lambda curve: {"rows": (*curve.rows[:-1], -1)},
+        lambda curve: {"rows": (*curve.rows[:-1], curve.rows[0])},
+    ],
+)
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_damaged_run_is_not_gone_on_with(damage, place):
+    kept = []
+    run(strategy="random", checkpoint=kept.append)
+    damaged = dataclasses.replace(kept[place], **damage(kept[place]))
+    with pytest.raises(SimulationError, match="damaged"):
+        run(strategy="random", resume=damaged)
+
+
+def test_images_and_labels_that_do_not_fit_are_refused():
+    images, labels = bars(POOL, seed=0)
+    with pytest.raises(SimulationError, match="60 images have 50 labels"):
+        simulate_cycles(images, labels[:50], *bars(30, seed=1), classes=3, strategy="random", cycles=CYCLES, budget=20)
+
+
+@pytest.mark.parametrize("strategy", ["lookahead", "margin", "lcmd", "epig"])
+def test_a_large_pool_is_chosen_from_by_its_sketched_features(monkeypatch, strategy):
+    monkeypatch.setattr(cycles, "linearize", functools.partial(linearize, pairwise_limit=0))
+    kept = []
+    curve = run(strategy=strategy, checkpoint=kept.append)
+    assert len(set(curve.rows)) == 20
+    assert run(strategy=strategy, resume=kept[0]) == curve
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"labels": 21}, "whole steps"),
+        ({"first": 8}, "in cycles it is they"),
+        ({"growth": 2.0}, "in cycles it is they"),
+        ({"pool": 19}, "20 labels are more than a pool of 19"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(wrong, words):
+    plan = Plan((Contender("random"),), seeds=1, labels=20, held_out=5, cycles=CYCLES)
+    with pytest.raises(SimulationError, match=words):
+        dataclasses.replace(plan, **wrong)
+
+
+def test_cycles_start_from_no_trained_network():
+    images, labels = bars(POOL, seed=0)
+    start = build_network("small_cnn", classes=3, preprocessing=Preprocessing.plain(size=16, channels=1), seed=0)
+    plan = Plan((Contender("random"),), seeds=1, labels=20, held_out=5, cycles=CYCLES)
+    with pytest.raises(SimulationError, match="from scratch"):
+        compare(images, labels, classes=3, plan=plan, start=start)
 
 
 def test_a_comparison_in_cycles_is_summarised_like_any_other():
@@ -130,7 +193,15 @@ def test_a_comparison_in_cycles_is_summarised_like_any_other():
     assert results["lookahead-squares"]["auc_gain_over_random"] is not None
 
 
-def test_any_network_can_be_trained_in_cycles():
+def test_any_network_can_be_trained_in_cycles(monkeypatch):
+    """Its batch norms have seen images of the pool."""
+    norms = []
+
+    def measure(module, images):
+        norms.append(next(layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)))
+        return outputs(module, images)
+
+    monkeypatch.setattr(cycles, "outputs", measure)
     curve = simulate_cycles(
         *bars(16, seed=0, size=32),
         *bars(6, seed=1, size=32),
@@ -141,4 +212,6 @@ def test_any_network_can_be_trained_in_cycles():
         training=TrainingOptions(epochs=1, minimum_steps=1, batch_size=4),
     )
     assert curve.labels == (4, 6)
+    assert len(norms) == 2
+    assert norms[0].running_mean.abs().max() > 0.01
     assert len(set(curve.rows)) == 6

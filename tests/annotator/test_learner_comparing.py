@@ -13,7 +13,7 @@ from alcore.training import TrainingOptions
 from annotator import jobs, learner
 from annotator.actions.comparing import cancel_comparison, compare_strategies
 from annotator.importing.weights import keep_weights
-from annotator.learner import comparing, reviving
+from annotator.learner import comparing, reading, reviving
 from annotator.learner.networks import new_network, open_pool, settle_norms_
 from annotator.learner.simulating import LabelledPool, labelled_pool
 from annotator.models import Job, Project
@@ -129,6 +129,17 @@ def test_labels_that_come_while_it_waits_change_nothing(labelled, digits, keep_a
     learner.compare(job.pk)
     job.refresh_from_db()
     assert (job.state, job.report) == ("done", whole.report)
+
+
+def test_a_moment_of_many_ids_is_no_longer_to_read_than_another(labelled):
+    """A range finds a number at once, but is walked from end to end for None."""
+
+    class Until(list):
+        def __contains__(self, pk):
+            assert pk is not None
+            return True
+
+    assert reading.votes_among(labelled, Until()) == reading.current_labels(labelled)[1]
 
 
 def test_making_way_is_no_failed_attempt(labelled, settings):

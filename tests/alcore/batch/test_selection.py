@@ -117,6 +117,27 @@ def test_frank_wolfe_foretells_picks_and_changes_none(monkeypatch, trained, seed
     assert sorted(everything) == list(range(65))
 
 
+def test_frank_wolfe_foretells_less_where_it_was_wrong(monkeypatch):
+    """The likely images are all of one group, the best picks are of another each time."""
+    monkeypatch.setattr(frank_wolfe, "LIKELY", 30)
+    looks = []
+
+    def missing(self, places, features=None):
+        if features is None:
+            looks.append(len(places))
+        return original(self, places, features)
+
+    original = frank_wolfe._FeatureSum.missing
+    monkeypatch.setattr(frank_wolfe._FeatureSum, "missing", missing)
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.eye(6, 40, dtype=torch.float64).repeat_interleave(50, 0)
+    features = groups + 1e-3 * torch.rand(300, 40, dtype=torch.float64, generator=generator)
+    batch = select_batch(features=features, count=40, selection="frank_wolfe")
+    assert list(batch.rows) == reference.frank_wolfe(features, 300, [], 40)[0]
+    assert looks[1] == frank_wolfe.AHEAD
+    assert sum(looks) < 2.5 * 40
+
+
 @pytest.mark.parametrize("method", DETERMINISTIC)
 def test_single_precision_features_give_the_same_picks(method):
     features, train = draw(900, 30, 16, 8)
