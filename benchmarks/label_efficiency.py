@@ -144,7 +144,7 @@ def known_classes(classes: int, half: str) -> list[int]:
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """From scratch as the app trains, or in cycles; a pretrained network is fine-tuned gently."""
     names = [contender.name for contender in CONTENDERS] if arguments.strategies == ["all"] else arguments.strategies
-    pretrained = arguments.protocol == "pretrained"
+    pretrained, labels = arguments.protocol == "pretrained", arguments.labels
     gentle = TrainingOptions(
         strength="gentle",
         epochs=30,
@@ -160,7 +160,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     return Plan(
         contenders=tuple(Contender.named(name) for name in names),
         seeds=arguments.seeds,
-        labels=arguments.labels or (200 if cycles is None else cycles.first + 4 * cycles.step),
+        labels=labels if labels is not None else 200 if cycles is None else cycles.first + 4 * cycles.step,
         held_out=arguments.held_out,
         pool=arguments.pool_size,
         first=10 if pretrained and arguments.first is None else None if cycles else arguments.first,
