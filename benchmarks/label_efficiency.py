@@ -144,7 +144,7 @@ def known_classes(classes: int, half: str) -> list[int]:
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """From scratch as the app trains, or in cycles; a pretrained network is fine-tuned gently."""
     names = [contender.name for contender in CONTENDERS] if arguments.strategies == ["all"] else arguments.strategies
-    pretrained, labels = arguments.protocol == "pretrained", arguments.labels
+    pretrained, first, labels = arguments.protocol == "pretrained", arguments.first, arguments.labels
     gentle = TrainingOptions(
         strength="gentle",
         epochs=30,
@@ -154,16 +154,19 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     )
     cycles = None
     if arguments.protocol == "cycles":
-        given = {"first": arguments.first, "step": arguments.step, "subset": arguments.subset}
+        given = {"first": first, "step": arguments.step, "subset": arguments.subset}
         given = {name: value for name, value in given.items() if value is not None}
         cycles = Cycles(**given, network=arguments.network, device=arguments.device)
+        first, labels = None, cycles.first + 4 * cycles.step if labels is None else labels
+    elif pretrained and first is None:
+        first = 10
     return Plan(
         contenders=tuple(Contender.named(name) for name in names),
         seeds=arguments.seeds,
-        labels=labels if labels is not None else 200 if cycles is None else cycles.first + 4 * cycles.step,
+        labels=200 if labels is None else labels,
         held_out=arguments.held_out,
         pool=arguments.pool_size,
-        first=10 if pretrained and arguments.first is None else None if cycles else arguments.first,
+        first=first,
         training=gentle if pretrained else TrainingOptions(epochs=arguments.epochs or TrainingOptions.epochs),
         cycles=cycles,
     )

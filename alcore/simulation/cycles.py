@@ -13,6 +13,7 @@ from alcore.datasets import Progress
 from alcore.linearization import linearize
 from alcore.metrics import accuracy
 from alcore.network import ImageNetwork, outputs
+from alcore.network.norm_statistics import IMAGES
 from alcore.posterior import make_posterior
 from alcore.regularization import FIRST_RIDGE
 from alcore.simulation.choosing import parts_of
@@ -20,8 +21,6 @@ from alcore.simulation.networks import SEEDS, Networks
 from alcore.simulation.study import Study
 from alcore.simulation.view import View
 from alcore.training import TrainingOptions
-
-NORM_IMAGES = 2000  # of the pool, the same for every strategy
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,13 @@ def simulate_cycles(
     accuracies of linear models. Raises SimulationError, UnknownNetworkError and ImageSizeError.
     Source: Mohamadi, Bae, Sutherland 2022, arXiv 2206.12569.
     """
-    Study(
-        images, labels, test_images, test_labels, classes
-    )  # of all images, so that a wrong one is told before the first
+    # Of all images: what is wrong with one is told before anything is trained.
+    Study(images, labels, test_images, test_labels, classes)
     counts, name = cycles.counts(budget), strategy_name(strategy, form)
     if budget > len(images):
         raise SimulationError(f"{budget} labels are more than {len(images)} images")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    rows, like = order[: cycles.first].tolist(), images[order[:NORM_IMAGES]].to(cycles.device)
+    rows, like = order[: cycles.first].tolist(), images[order[:IMAGES]].to(cycles.device)
     measured: dict[int, float] = {}
     if resume is not None:
         rows, measured = _restored(resume, (strategy, form, seed), first=rows, counts=counts, pool=len(images))

@@ -88,7 +88,6 @@ def test_strategies_begin_with_the_same_images_and_choose_from_the_same():
 
 
 def test_the_last_images_of_a_pool_are_taken_too():
-    assert sorted(run(budget=POOL - 4, cycles=Cycles(first=8, step=24, subset=30)).rows) != list(range(POOL))
     assert sorted(run(budget=POOL, cycles=Cycles(first=8, step=26, subset=30)).rows) == list(range(POOL))
 
 

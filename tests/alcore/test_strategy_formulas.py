@@ -6,6 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alcore.acquisition import geometry
 from alcore.acquisition.badge import Badge
 from alcore.acquisition.bald import bald_scores
 from alcore.acquisition.geometry import BLOCK, Embedded, Kernelled
@@ -227,6 +228,14 @@ def test_badge_starts_with_the_longest_gradient_and_draws_by_squared_distance(va
     badge.label_(row)
     expected = [slow.distance(line, rows[row]) ** 2 for line in rows]
     assert badge.nearest.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("cached", [1, 25, 70, 10_000])
+def test_distances_are_the_same_in_whatever_parts_they_are_made(monkeypatch, cached):
+    monkeypatch.setattr(geometry, "CACHED", cached)
+    rows = torch.randn(37, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = Embedded(rows).squared_distances(5)
+    assert found.tolist() == (rows - rows[5]).square().sum(1).tolist()
 
 
 def test_badge_draws_as_often_as_the_squared_distances_say():

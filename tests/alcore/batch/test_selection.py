@@ -88,21 +88,27 @@ def quick_bait(features, trained):
     return picks, scores
 
 
-@pytest.mark.parametrize("trained", [0, 9])
-@pytest.mark.parametrize("seed", range(3))
-def test_frank_wolfe_foretells_picks_and_changes_none(monkeypatch, trained, seed):
-    """Among 12 likely images many picks are foretold wrongly; the last 5 images have no features."""
-    monkeypatch.setattr(frank_wolfe, "LIKELY", 12)
-    monkeypatch.setattr(frank_wolfe, "AHEAD", 5)
-    looks = []  # how many picks were scored by each pass over the pool
+@pytest.fixture
+def looks(monkeypatch):
+    """How many picks Frank-Wolfe has scored by each pass over the pool."""
+    counts = []
 
     def missing(self, places, features=None):
         if features is None:
-            looks.append(len(places))
+            counts.append(len(places))
         return original(self, places, features)
 
     original = frank_wolfe._FeatureSum.missing
     monkeypatch.setattr(frank_wolfe._FeatureSum, "missing", missing)
+    return counts
+
+
+@pytest.mark.parametrize("trained", [0, 9])
+@pytest.mark.parametrize("seed", range(3))
+def test_frank_wolfe_foretells_picks_and_changes_none(monkeypatch, looks, trained, seed):
+    """Among 12 likely images many picks are foretold wrongly; the last 5 images have no features."""
+    monkeypatch.setattr(frank_wolfe, "LIKELY", 12)
+    monkeypatch.setattr(frank_wolfe, "AHEAD", 5)
     features, train = draw(60, trained, 48, seed)
     rows, scores = twin("frank_wolfe", features, 60, train, 40, 0.2)
     features = torch.cat([features[:60], torch.zeros(5, 48, dtype=torch.float64), features[60:]])
@@ -117,18 +123,9 @@ def test_frank_wolfe_foretells_picks_and_changes_none(monkeypatch, trained, seed
     assert sorted(everything) == list(range(65))
 
 
-def test_frank_wolfe_foretells_less_where_it_was_wrong(monkeypatch):
+def test_frank_wolfe_foretells_less_where_it_was_wrong(monkeypatch, looks):
     """The likely images are all of one group, the best picks are of another each time."""
     monkeypatch.setattr(frank_wolfe, "LIKELY", 30)
-    looks = []
-
-    def missing(self, places, features=None):
-        if features is None:
-            looks.append(len(places))
-        return original(self, places, features)
-
-    original = frank_wolfe._FeatureSum.missing
-    monkeypatch.setattr(frank_wolfe._FeatureSum, "missing", missing)
     generator = torch.Generator().manual_seed(0)
     groups = torch.eye(6, 40, dtype=torch.float64).repeat_interleave(50, 0)
     features = groups + 1e-3 * torch.rand(300, 40, dtype=torch.float64, generator=generator)
